@@ -1,0 +1,49 @@
+# What is installed: two executables in sandboxd/libexec and the extension sandboxd/_native.abi3.so.
+
+# The helper is static: it then maps nothing but itself, a worker or a slot's init shares all of its
+# read-only pages, and no library of the host is code that runs with privilege.
+file(GLOB helper_sources CONFIGURE_DEPENDS ${src}/*.c)
+list(REMOVE_ITEM helper_sources ${src}/probe.c)
+if(EXISTS ${src}/helper.c)
+  add_executable(sandbox-helper ${helper_sources})
+  add_dependencies(sandbox-helper seccomp_policy)
+  target_compile_options(sandbox-helper PRIVATE -fPIE)
+  target_link_options(sandbox-helper PRIVATE -static-pie)
+  target_link_libraries(sandbox-helper PRIVATE sbx_warnings sbx_hardening)
+  set(executables sandbox-helper)
+endif()
+
+# The probe brings its own _start, so that a self test measures the sandbox and not a C library.
+add_executable(sandbox-probe ${src}/probe.c)
+target_compile_options(sandbox-probe PRIVATE
+  -ffreestanding -fno-stack-protector -fno-pie -fno-asynchronous-unwind-tables)
+target_link_options(sandbox-probe PRIVATE
+  -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -s)
+target_link_libraries(sandbox-probe PRIVATE sbx_warnings)
+list(APPEND executables sandbox-probe)
+
+find_package(Python 3.11 REQUIRED COMPONENTS Interpreter Development.Module)
+set(header ${include}/sandbox.h)
+add_custom_command(
+  OUTPUT ${generated}/_native.c
+  COMMAND ${CMAKE_C_COMPILER} -E -P -nostdinc -I ${CMAKE_CURRENT_SOURCE_DIR}/cdef ${header}
+          -o ${generated}/cdef.h
+  COMMAND Python::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/ffi_build.py
+          ${generated}/cdef.h ${generated}/_native.c
+  DEPENDS ${header} ${CMAKE_CURRENT_SOURCE_DIR}/ffi_build.py
+  VERBATIM)
+Python_add_library(_native MODULE ${generated}/_native.c ${src}/report.c)
+target_include_directories(_native PRIVATE ${include})
+target_compile_definitions(_native PRIVATE Py_LIMITED_API=0x030b0000)
+target_link_libraries(_native PRIVATE sbx_hardening)
+set_target_properties(_native PROPERTIES PREFIX "" SUFFIX ".abi3.so" C_VISIBILITY_PRESET hidden)
+
+set(destination sandboxd)
+if("$ENV{SKBUILD_STATE}" STREQUAL "editable" OR "${SKBUILD_STATE}" STREQUAL "editable")
+  get_filename_component(tree ${CMAKE_CURRENT_SOURCE_DIR} DIRECTORY)
+  set(destination ${tree}/sandboxd)
+  file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/sandboxd.pth "${tree}\n${tree}/clients\n")
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/sandboxd.pth DESTINATION .)
+endif()
+install(TARGETS _native LIBRARY DESTINATION ${destination})
+install(TARGETS ${executables} RUNTIME DESTINATION ${destination}/libexec)
