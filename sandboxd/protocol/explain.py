@@ -14,7 +14,9 @@ from sandboxd.protocol.errors import RequestError, invalid
 _AT: Final = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`(?P<path>\$[^`]*)`)?", re.S)
 _PATH_STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]|(\[\.\.\.\])")
 _EXPECTED: Final = re.compile(r"Expected `(?P<types>[^`]*)`(?P<rest>.*)", re.S)
-_NAMED: Final = re.compile(r"(?P<kind>Object contains unknown field|Object missing required field) `(?P<name>.*)`", re.S)
+_NAMED: Final = re.compile(
+    r"(?P<kind>Object contains unknown field|Object missing required field) `(?P<name>.*)`", re.S
+)
 _BOUND: Final = re.compile(r" (?P<op>[<>]=) (?P<bound>-?\d+)")
 
 # The wrong value is shown only out of a small message: it is decoded again to find it.
@@ -62,6 +64,9 @@ def _problem(name: str, what: str, value: object) -> RequestError:
         full = f"{name}.{named['name'][:64]}" if name else named["name"][:64]
         unknown = named["kind"].endswith("unknown field")
         return invalid(full, "there is no such field" if unknown else "is required")
+    if what.startswith("Invalid enum value"):
+        shown = show(value) if value is not _MISSING else what.removeprefix("Invalid enum value ")
+        return invalid(name, f"{shown} is not one of the words for it")
     expected = _EXPECTED.match(what)
     if not expected:
         return invalid(name or "params", what[:1].lower() + what[1:])

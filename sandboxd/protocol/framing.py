@@ -192,5 +192,5 @@ class FrameDecoder:
             raise RemoteProtocolError(f"nested deeper than {self._max_depth} levels")
         if self._values > self._max_values:
             raise RemoteProtocolError(
-                f"{self._values} values or more in one message; at most {self._max_values} are taken"
+                f"a message of {self._values} values or more; at most {self._max_values} are taken"
             )

@@ -193,11 +193,6 @@ def _cwd(cwd: str, at: str) -> bytes:
     return data
 
 
-class _FileParams(Struct, frozen=True, forbid_unknown_fields=True):
-    data: Any
-    mode: int | None = None
-
-
 _files_decoder = msgspec.msgpack.Decoder(dict[str, Any] | None)
 
 
@@ -214,8 +209,9 @@ def _files(raw: Raw, field: str) -> tuple[InputFile, ...]:
     if declared != len(files):
         raise invalid(field, "names one file twice")
     checked = tuple([_file(name, value, field) for name, value in files.items()])
-    if len(files) > 1:
-        names.check_no_conflict(files, field)
+    both = names.file_and_directory(files) if len(files) > 1 else None
+    if both is not None:
+        raise invalid(f"{field}[{show(both)}]", "is both a file and a directory")
     return checked
 
 
@@ -228,26 +224,36 @@ def _map_length(raw: Raw) -> int:
 
 
 def _file(name: str, value: object, field: str) -> InputFile:
-    at = f"{field}[{show(name)}]"
-    path = names.check_name(name, at)
-    if type(value) is not dict:
-        return InputFile(path, DEFAULT_FILE_MODE, _data(value, at))
     try:
-        params = msgspec.convert(value, _FileParams)
-    except msgspec.ValidationError as exc:
-        raise explain(exc, Raw(msgspec.msgpack.encode(value)), prefix="$", field=at) from exc
-    mode = DEFAULT_FILE_MODE if params.mode is None else params.mode
-    if not 0 <= mode <= 0o777:
+        path = names.check_name(name)
+    except names.BadName as exc:
+        raise invalid(f"{field}[{show(name)}]", str(exc)) from None
+    if type(value) is bytes:
+        return InputFile(path, DEFAULT_FILE_MODE, value)
+    if type(value) is str:
+        return InputFile(path, DEFAULT_FILE_MODE, value.encode())
+    at = f"{field}[{show(name)}]"
+    if type(value) is not dict:
+        raise invalid(at, f"must be text, bytes or {{data, mode}}, not {show(value)}")
+    unknown = value.keys() - {"data", "mode"}
+    if unknown or "data" not in value:
+        raise invalid(at, "must have data, may have mode, and nothing else")
+    mode = DEFAULT_FILE_MODE if value.get("mode") is None else value["mode"]
+    if type(mode) is not int or not 0 <= mode <= 0o777:
         raise invalid(f"{at}.mode", f"must be permission bits, 0 to 0o777, not {show(mode)}")
-    return InputFile(path, mode, _data(params.data, f"{at}.data"))
+    return InputFile(path, mode, _data(value["data"], f"{at}.data"))
 
 
 def _patterns(patterns: list[str], field: str) -> tuple[bytes, ...]:
     if len(patterns) > MAX_PATTERNS:
         raise invalid(field, f"must be at most {MAX_PATTERNS} patterns, not {len(patterns)}")
-    return tuple(
-        [names.check_name(pattern, f"{field}[{n}]") for n, pattern in enumerate(patterns)]
-    )
+    checked = []
+    for n, pattern in enumerate(patterns):
+        try:
+            checked.append(names.check_name(pattern))
+        except names.BadName as exc:
+            raise invalid(f"{field}[{n}]", str(exc)) from None
+    return tuple(checked)
 
 
 def _mounts(mounts: list[str], field: str) -> tuple[str, ...]:

@@ -8,53 +8,56 @@ person who sent it a sentence instead of an errno.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sandboxd.protocol.errors import invalid
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_PATH_BYTES: Final = 4096  # PATH_MAX
-MAX_COMPONENT_BYTES: Final = 255  # NAME_MAX
+MAX_PART_BYTES: Final = 255  # NAME_MAX
 MAX_LEVELS: Final = 64
 
 # A line break in a name is legal for the kernel and a trap for everything that lists names.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_COMPONENTS_REFUSED: Final = frozenset({"", ".", ".."})
+_PARTS_REFUSED: Final = frozenset({b"", b".", b".."})
 
 
-def check_name(name: str, field: str) -> bytes:
+class BadName(ValueError):
+    """A name is refused; the text reads on after `field: `."""
+
+
+def check_name(name: str) -> bytes:
     """`name` of an input file or pattern as bytes, canonical by construction.
 
-    Raises RequestError for what is not a plain relative path: empty, absolute, with `.`, `..` or
-    empty components, control characters, or beyond the kernel's lengths.
+    Raises BadName for what is not a plain relative path: empty, absolute, with `.`, `..` or empty
+    components, control characters, or beyond the kernel's lengths.
     """
-    if not name:
-        raise invalid(field, "must not be empty")
-    control = _CONTROL.search(name)
-    if control:
-        raise invalid(field, f"must not hold the control character {control[0]!r}")
     encoded = name.encode()
-    parts = name.split("/")
+    parts = encoded.split(b"/")
+    if not name:
+        raise BadName("must not be empty")
     if not parts[0]:
-        raise invalid(field, "must be relative to the work directory, not absolute")
-    if not _COMPONENTS_REFUSED.isdisjoint(parts):
-        raise invalid(field, "must not have '.', '..' or nothing between slashes")
+        raise BadName("must be relative to the work directory, not absolute")
+    if not _PARTS_REFUSED.isdisjoint(parts):
+        raise BadName("must not have '.', '..' or nothing between slashes")
+    if not name.isprintable() and (control := _CONTROL.search(name)):
+        raise BadName(f"must not hold the control character {control[0]!r}")
     if len(encoded) >= MAX_PATH_BYTES:
-        raise invalid(field, f"must be shorter than {MAX_PATH_BYTES} bytes")
-    if len(encoded) > MAX_COMPONENT_BYTES and max(map(len, encoded.split(b"/"))) > 255:
-        raise invalid(field, f"each part must be at most {MAX_COMPONENT_BYTES} bytes")
+        raise BadName(f"must be shorter than {MAX_PATH_BYTES} bytes")
+    if len(encoded) > MAX_PART_BYTES and max(map(len, parts)) > MAX_PART_BYTES:
+        raise BadName(f"each part must be at most {MAX_PART_BYTES} bytes")
     if len(parts) > MAX_LEVELS:
-        raise invalid(field, f"must be at most {MAX_LEVELS} levels deep")
+        raise BadName(f"must be at most {MAX_LEVELS} levels deep")
     return encoded
 
 
-def check_no_conflict(names: dict[str, object], field: str) -> None:
-    """Refuse a name that is also a directory on the way to another. Raises RequestError."""
-    directories = set()
-    for name in names:
+def file_and_directory(names: Iterable[str]) -> str | None:
+    """A name that is also a directory on the way to another of `names`, if there is one."""
+    files = set(names)
+    directories: set[str] = set()
+    for name in [name for name in files if "/" in name]:
         end = name.rfind("/")
         while end > 0 and (parent := name[:end]) not in directories:
             directories.add(parent)
             end = name.rfind("/", 0, end)
-    both = directories.intersection(names)
-    if both:
-        raise invalid(f"{field}[{min(both)!r}]", "is both a file and a directory")
+    return min(files & directories, default=None)
