@@ -25,6 +25,7 @@
  * No C library: the program is some kilobytes, so that the figures a self test reads are the
  * sandbox's own, and it starts the same whatever is mounted in the sandbox.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -219,8 +220,11 @@ __attribute__((noinline)) static int recurse(uint64_t bytes) {
     return bytes > PAGE ? recurse(bytes - PAGE) + page[0] : page[0];
 }
 
-__attribute__((noreturn)) static void wait_for_death(void) {
+/* Lives no longer than its parent, which may be gone before the first call. */
+__attribute__((noreturn)) static void wait_for_death(long parent) {
     call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0);
+    if (call(SYS_getppid, 0, 0, 0, 0) != parent)
+        finish(0);
     for (;;)
         call(SYS_ppoll, 0, 0, 0, 0);
 }
@@ -228,10 +232,11 @@ __attribute__((noreturn)) static void wait_for_death(void) {
 static void fork_children(uint64_t count) {
     uint64_t done = 0;
     long pid = 0;
+    long own = call(SYS_getpid, 0, 0, 0, 0);
     for (; done < count; done++) {
         pid = call(SYS_clone, SIGCHLD, 0, 0, 0);
         if (pid == 0)
-            wait_for_death();
+            wait_for_death(own);
         if (pid < 0)
             break;
     }

@@ -19,6 +19,4 @@ const char *sbx_step_name(unsigned step) {
     return step < SBX_STEP_COUNT ? step_names[step] : "an unknown step";
 }
 
-const char *sbx_step_hint(unsigned step) {
-    return step < SBX_STEP_COUNT ? step_hints[step] : "";
-}
+const char *sbx_step_hint(unsigned step) { return step < SBX_STEP_COUNT ? step_hints[step] : ""; }

@@ -10,11 +10,13 @@
  *
  * A call that the C library can do without is denied with ENOSYS, so that it falls back.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stddef.h>
@@ -25,7 +27,6 @@
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/socket.h>
-#include <netinet/in.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -44,7 +45,7 @@ enum {
     NR_STATMOUNT = 457,
     NR_LISTMOUNT = 458,
     NR_OPEN_TREE_ATTR = 467,
-    SOCKET_TYPE_MASK = 0xf, /* SOCK_TYPE_MASK of the kernel; above it are SOCK_CLOEXEC and so on */
+    SOCKET_TYPE_MASK = 0xf,  /* SOCK_TYPE_MASK of the kernel; above it are SOCK_CLOEXEC and so on */
     MAX_INSTRUCTIONS = 4096, /* BPF_MAXINSNS */
 };
 
@@ -240,7 +241,8 @@ static void deny_calls(scmp_filter_ctx filter) {
         const struct denied *d = &denied_calls[i];
         if (d->number < 0)
             continue; /* Not a call of this architecture; the name is checked by the compiler. */
-        int error = seccomp_rule_add_exact(filter, SCMP_ACT_ERRNO((unsigned)d->error), d->number, 0);
+        int error =
+            seccomp_rule_add_exact(filter, SCMP_ACT_ERRNO((unsigned)d->error), d->number, 0);
         if (error)
             die("cannot deny a call", -error);
     }
@@ -250,7 +252,8 @@ static void deny_arguments(scmp_filter_ctx filter) {
     for (size_t i = 0; i < sizeof denied_arguments / sizeof *denied_arguments; i++) {
         const struct denied_argument *d = &denied_arguments[i];
         struct scmp_arg_cmp compare = SCMP_CMP64(d->index, SCMP_CMP_MASKED_EQ, d->mask, d->value);
-        int error = seccomp_rule_add_exact_array(filter, SCMP_ACT_ERRNO(EPERM), d->number, 1, &compare);
+        int error =
+            seccomp_rule_add_exact_array(filter, SCMP_ACT_ERRNO(EPERM), d->number, 1, &compare);
         if (error)
             die("cannot deny an argument", -error);
     }

@@ -1,0 +1,105 @@
+/*
+ * The builder: a short-lived child of the worker that makes a slot's init.
+ *
+ * Making namespaces takes a millisecond or more (the network namespace above all), so it does not
+ * happen in the worker's loop. The builder clones init as its sibling (CLONE_PARENT), so that the
+ * worker is init's parent and PR_SET_PDEATHSIG ties init to the worker. It is still root on the
+ * host: it writes init's id maps and puts init into its cgroups, then lets it go and ends.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "internal.h"
+
+static void tell(int sock, struct slot_msg msg, int fd) {
+    struct iovec part = {&msg, sizeof msg};
+    struct fds fds = {fd >= 0, {fd}};
+    (void)message_send(sock, &part, 1, &fds); /* no worker left means nobody to tell */
+}
+
+static int write_proc(pid_t pid, const char *name, const char *text) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    autoclose int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    size_t len = strlen(text);
+    return write(fd, text, len) == (ssize_t)len ? 0 : -1;
+}
+
+/* Two host ids for each slot, its init's and its job's, which no other slot has. */
+static int write_maps(pid_t pid, const struct slot_plan *plan) {
+    char map[96];
+    unsigned first = plan->config->uid_base + 2 * plan->index;
+    snprintf(map, sizeof map, "%u %u 1\n%u %u 1\n", INIT_UID, first, JOB_UID, first + 1);
+    if (write_proc(pid, "uid_map", map) < 0 || write_proc(pid, "gid_map", map) < 0)
+        return -1;
+    /* The host's out-of-memory killer takes a job before anything else (raising needs no right). */
+    return write_proc(pid, "oom_score_adj", "1000");
+}
+
+static int enter_cgroups(pid_t pid, const struct slot_plan *plan) {
+    char text[16];
+    int len = snprintf(text, sizeof text, "%d", pid);
+    for (unsigned i = 0; i < CG_KINDS; i++)
+        if (plan->cgroup_procs[i] >= 0 && write(plan->cgroup_procs[i], text, (size_t)len) != len)
+            return -1;
+    return 0;
+}
+
+static pid_t clone_init(const struct slot_plan *plan, int *ret_pidfd) {
+    struct clone_args args = {
+        .flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS |
+                 CLONE_NEWNET | CLONE_PARENT | CLONE_PIDFD,
+        .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+    };
+    if (plan->cgroup_dir >= 0) { /* cgroup v2: born where it belongs, with no migration */
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)plan->cgroup_dir;
+    }
+    return sys_clone3(&args);
+}
+
+_Noreturn static void builder_main(const struct slot_plan *plan) {
+    int go[2], pidfd = -1;
+    struct slot_msg msg = {.type = SLOT_FAILED};
+    if (pipe2(go, O_CLOEXEC) < 0) {
+        fail(&msg.fault, SBX_STEP_CLONE);
+        goto failed;
+    }
+    pid_t pid = clone_init(plan, &pidfd);
+    if (pid == 0) {
+        (void)close(go[1]);
+        init_main(plan, go[0]);
+    }
+    if (pid < 0) {
+        fail(&msg.fault, SBX_STEP_CLONE);
+        goto failed;
+    }
+    tell(plan->sock, (struct slot_msg){.type = SLOT_CLONED}, pidfd);
+    if (write_maps(pid, plan) < 0)
+        fail(&msg.fault, SBX_STEP_UID_MAP);
+    else if (enter_cgroups(pid, plan) < 0)
+        fail(&msg.fault, SBX_STEP_CGROUP);
+    else if (write(go[1], "", 1) == 1)
+        _exit(0);
+    /* Init sees the pipe closed and ends by itself. */
+failed:
+    tell(plan->sock, msg, -1);
+    _exit(1);
+}
+
+pid_t builder_start(const struct slot_plan *plan) {
+    /* Only this slot's page goes along: a slot never maps what belongs to another. */
+    if (madvise(plan->shared, sizeof *plan->shared, MADV_DOFORK) < 0)
+        return -1;
+    struct clone_args args = {.exit_signal = SIGCHLD};
+    pid_t pid = sys_clone3(&args);
+    if (pid == 0)
+        builder_main(plan);
+    (void)madvise(plan->shared, sizeof *plan->shared, MADV_DONTFORK);
+    return pid;
+}

@@ -1,0 +1,263 @@
+/*
+ * One cgroup for each slot, in two layouts behind one interface.
+ *
+ * v2: one directory `slot-N`; init is born in it. v1 and hybrid: `slot-N` in the memory, pids and
+ * cpuacct hierarchies, entered once by init. Init stays in the job's group, so a job's process is
+ * born inside its limits and no migration (which waits for an RCU grace period) is on the hot path;
+ * what init itself uses is one process, a few pages and a CPU time it measures (slot_shared).
+ *
+ * A recycled slot keeps its groups. Their counters are taken as zero at the moment the slot is
+ * proved empty: no process of a job exists then, so no earlier job's use can be counted later.
+ */
+#define _GNU_SOURCE
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+
+#include "internal.h"
+
+enum {
+    /* Memory counters are charged in batches of 64 pages on each CPU (MEMCG_CHARGE_BATCH); below
+     * this much a difference says nothing about page cache. */
+    NOISE_BYTES = 1 << 20,
+    STALE_BYTES = 8 << 20,
+};
+
+static int open_in(int dir, const char *name, int flags) {
+    return openat(dir, name, flags | O_CLOEXEC);
+}
+
+static int put_text(int fd, const char *text) {
+    size_t len = strlen(text);
+    return pwrite(fd, text, len, 0) == (ssize_t)len ? 0 : -1;
+}
+
+static int put_number(int fd, uint64_t value) {
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    return put_text(fd, text);
+}
+
+/* Reads into text, NUL-terminated. */
+static int get_text(int fd, char *text, size_t size) {
+    ssize_t n = pread(fd, text, size - 1, 0);
+    if (n < 0)
+        return -1;
+    text[n] = '\0';
+    return 0;
+}
+
+static uint64_t get_number(int fd) {
+    char text[32];
+    return get_text(fd, text, sizeof text) < 0 ? 0 : strtoull(text, NULL, 10);
+}
+
+/* The number after "key " at the beginning of a line; 0 where there is none. */
+static uint64_t find_number(const char *text, const char *key) {
+    size_t len = strlen(key);
+    for (const char *line = text; line && *line; line = strchr(line, '\n'), line += line != NULL)
+        if (!strncmp(line, key, len) && line[len] == ' ')
+            return strtoull(line + len + 1, NULL, 10);
+    return 0;
+}
+
+void cgroup_init(struct cgroup *cgroup) {
+    memset(cgroup, 0xff, sizeof *cgroup); /* every descriptor -1, every limit "not set yet" */
+}
+
+static int make_directory(const char *parent, unsigned index) {
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/slot-%u", parent, index) >= (int)sizeof path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    /* One that a killed worker left is empty, and is made anew so that its counters are. */
+    if (mkdir(path, 0755) < 0 && (errno != EEXIST || rmdir(path) < 0 || mkdir(path, 0755) < 0))
+        return -1;
+    return open(path, O_DIRECTORY | O_PATH | O_CLOEXEC);
+}
+
+static int open_v1(struct cgroup *cgroup) {
+    int memory = cgroup->dir[CG_MEMORY], pids = cgroup->dir[CG_PIDS];
+    for (int i = 0; i < CG_KINDS; i++)
+        if ((cgroup->procs[i] = open_in(cgroup->dir[i], "cgroup.procs", O_WRONLY)) < 0)
+            return -1;
+    cgroup->memory_limit = open_in(memory, "memory.limit_in_bytes", O_RDWR);
+    /* Absent where the kernel does not account swap; the self test then wants swap to be off. */
+    cgroup->memory_swap_limit = open_in(memory, "memory.memsw.limit_in_bytes", O_RDWR);
+    cgroup->memory_peak = open_in(memory, "memory.max_usage_in_bytes", O_RDWR);
+    cgroup->memory_usage = open_in(memory, "memory.usage_in_bytes", O_RDONLY);
+    cgroup->memory_stat = open_in(memory, "memory.stat", O_RDONLY);
+    cgroup->pids_limit = open_in(pids, "pids.max", O_RDWR);
+    cgroup->pids_events = open_in(pids, "pids.events", O_RDONLY);
+    cgroup->cpu = open_in(cgroup->dir[CG_CPUACCT], "cpuacct.usage", O_RDONLY);
+
+    autoclose int control = open_in(memory, "memory.oom_control", O_RDONLY);
+    autoclose int event = open_in(memory, "cgroup.event_control", O_WRONLY);
+    char text[32];
+    if (control < 0 || event < 0 || (cgroup->oom = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+        return -1;
+    snprintf(text, sizeof text, "%d %d", cgroup->oom, control);
+    return put_text(event, text);
+}
+
+static int open_v2(struct cgroup *cgroup) {
+    int dir = cgroup->dir[CG_MEMORY];
+    cgroup->memory_limit = open_in(dir, "memory.max", O_RDWR);
+    cgroup->memory_peak = open_in(dir, "memory.peak", O_RDWR);
+    if (cgroup->memory_peak < 0) /* read-only before Linux 6.12 */
+        cgroup->memory_peak = open_in(dir, "memory.peak", O_RDONLY);
+    cgroup->memory_usage = open_in(dir, "memory.current", O_RDONLY);
+    cgroup->memory_stat = open_in(dir, "memory.stat", O_RDONLY);
+    cgroup->pids_limit = open_in(dir, "pids.max", O_RDWR);
+    cgroup->pids_events = open_in(dir, "pids.events", O_RDONLY);
+    cgroup->cpu = open_in(dir, "cpu.stat", O_RDONLY);
+    cgroup->oom = open_in(dir, "memory.events", O_RDONLY);
+    autoclose int group = open_in(dir, "memory.oom.group", O_WRONLY);
+    autoclose int swap = open_in(dir, "memory.swap.max", O_WRONLY);
+    if (group < 0 || put_text(group, "1") < 0)
+        return -1;
+    /* Absent where the kernel has no swap support, and then there is nothing to forbid. */
+    return swap >= 0 ? put_text(swap, "0") : 0;
+}
+
+static bool all_open(const struct cgroup *cgroup) {
+    return cgroup->memory_limit >= 0 && cgroup->memory_peak >= 0 && cgroup->memory_usage >= 0 &&
+           cgroup->memory_stat >= 0 && cgroup->pids_limit >= 0 && cgroup->pids_events >= 0 &&
+           cgroup->cpu >= 0 && cgroup->oom >= 0;
+}
+
+int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index) {
+    cgroup_init(cgroup);
+    cgroup->version = config->cgroup_version;
+    int kinds = cgroup->version == 2 ? 1 : CG_KINDS;
+    for (int i = 0; i < kinds; i++)
+        if ((cgroup->dir[i] = make_directory(config->cgroup[i], index)) < 0)
+            return -1;
+    int result = cgroup->version == 2 ? open_v2(cgroup) : open_v1(cgroup);
+    if (result < 0)
+        return -1;
+    if (!all_open(cgroup)) {
+        errno = ENOENT;
+        return -1;
+    }
+    return 0;
+}
+
+void cgroup_remove(struct cgroup *cgroup, const struct config *config, unsigned index) {
+    int *fds[] = {&cgroup->memory_limit, &cgroup->memory_swap_limit, &cgroup->memory_peak,
+                  &cgroup->memory_usage, &cgroup->memory_stat,       &cgroup->oom,
+                  &cgroup->pids_limit,   &cgroup->pids_events,       &cgroup->cpu};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        close_fd(fds[i]);
+    int kinds = config->cgroup_version == 2 ? 1 : CG_KINDS;
+    for (int i = 0; i < kinds; i++) {
+        char path[4096];
+        close_fd(&cgroup->procs[i]);
+        close_fd(&cgroup->dir[i]);
+        snprintf(path, sizeof path, "%s/slot-%u", config->cgroup[i], index);
+        (void)rmdir(path); /* where it fails, cgroup_make tries again and reports */
+    }
+}
+
+/* v1 wants memsw >= memory at all times, so the order depends on the direction. */
+static int set_memory(struct cgroup *cgroup, uint64_t bytes) {
+    bool grows = cgroup->set_memory != UINT64_MAX && bytes > cgroup->set_memory;
+    if (grows && cgroup->memory_swap_limit >= 0 && put_number(cgroup->memory_swap_limit, bytes) < 0)
+        return -1;
+    if (put_number(cgroup->memory_limit, bytes) < 0)
+        return -1;
+    if (!grows && cgroup->memory_swap_limit >= 0 &&
+        put_number(cgroup->memory_swap_limit, bytes) < 0)
+        return -1;
+    cgroup->set_memory = bytes;
+    return 0;
+}
+
+int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits) {
+    uint64_t memory = limits->memory_bytes;
+    /* A held slot starts with an earlier stage's files, which are not this stage's doing. */
+    if (cgroup->base_memory > NOISE_BYTES)
+        memory += cgroup->base_memory;
+    if (memory != cgroup->set_memory && set_memory(cgroup, memory) < 0)
+        return -1;
+    if (limits->processes != cgroup->set_processes) {
+        if (put_number(cgroup->pids_limit, (uint64_t)limits->processes + 1) < 0) /* and init */
+            return -1;
+        cgroup->set_processes = limits->processes;
+    }
+    return 0;
+}
+
+uint64_t cgroup_cpu_ns(struct cgroup *cgroup) {
+    if (cgroup->version != 2)
+        return get_number(cgroup->cpu);
+    char text[1024];
+    return get_text(cgroup->cpu, text, sizeof text) < 0 ? 0
+                                                        : find_number(text, "usage_usec") * 1000;
+}
+
+static uint64_t process_limit_hits(struct cgroup *cgroup) {
+    char text[128];
+    return get_text(cgroup->pids_events, text, sizeof text) < 0 ? 0 : find_number(text, "max");
+}
+
+int cgroup_begin(struct cgroup *cgroup) {
+    /* v1: any write sets the peak to the present usage; v2: the same, as this descriptor sees it. */
+    if (cgroup->version == 2)
+        (void)put_text(cgroup->memory_peak, "reset"); /* before 6.12 the group is new each time */
+    else if (put_text(cgroup->memory_peak, "0") < 0)
+        return -1;
+    cgroup->base_memory = get_number(cgroup->memory_usage);
+    cgroup->base_cpu_ns = cgroup_cpu_ns(cgroup);
+    cgroup->base_pids_hits = process_limit_hits(cgroup);
+    (void)cgroup_oom(cgroup);
+    return 0;
+}
+
+bool cgroup_oom(struct cgroup *cgroup) {
+    if (cgroup->version != 2) {
+        uint64_t count;
+        return read(cgroup->oom, &count, sizeof count) == sizeof count;
+    }
+    /* A slot that saw an out-of-memory kill is never used again, so any count is this job's. */
+    char text[512];
+    return get_text(cgroup->oom, text, sizeof text) == 0 && find_number(text, "oom_kill") > 0;
+}
+
+static uint64_t page_cache(struct cgroup *cgroup) {
+    char text[8192];
+    if (get_text(cgroup->memory_stat, text, sizeof text) < 0)
+        return 0;
+    uint64_t file = find_number(text, cgroup->version == 2 ? "file" : "cache");
+    uint64_t shmem = find_number(text, "shmem");
+    return file > shmem ? file - shmem : 0;
+}
+
+void cgroup_usage(struct cgroup *cgroup, struct usage *ret) {
+    uint64_t cpu = cgroup_cpu_ns(cgroup), peak = get_number(cgroup->memory_peak);
+    ret->cpu_ns = cpu > cgroup->base_cpu_ns ? cpu - cgroup->base_cpu_ns : 0;
+    ret->process_limit_hits = (uint32_t)(process_limit_hits(cgroup) - cgroup->base_pids_hits);
+    ret->memory_peak = peak > cgroup->base_memory ? peak - cgroup->base_memory : 0;
+    ret->memory = ret->memory_peak;
+    /* memory.stat is dear (it flushes counters), so it is read only where cache can matter. */
+    uint64_t left = get_number(cgroup->memory_usage);
+    if (left < cgroup->base_memory + NOISE_BYTES)
+        return;
+    uint64_t cache = page_cache(cgroup), grown = left - cgroup->base_memory;
+    if (cache > grown)
+        cache = grown; /* the rest was there before this job */
+    ret->memory = ret->memory > cache ? ret->memory - cache : 0;
+}
+
+bool cgroup_is_stale(const struct cgroup *cgroup) { return cgroup->base_memory > STALE_BYTES; }
+
+bool cgroup_recycles(const struct config *config) {
+    char path[4096];
+    if (config->cgroup_version != 2)
+        return true;
+    snprintf(path, sizeof path, "%s/memory.peak", config->cgroup[CG_MEMORY]);
+    return access(path, W_OK) == 0;
+}

@@ -1,0 +1,123 @@
+/*
+ * sandbox-helper: the command line, which only sandboxd's configuration gets into.
+ *
+ *   sandbox-helper serve key=value …   see struct config
+ *   sandbox-helper check               what this kernel can do, a line for each feature
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+static int wrong(const char *argument, const char *why) {
+    fprintf(stderr, "sandbox-helper: %s: %s\n", argument, why);
+    return -1;
+}
+
+static int set_number(const char *text, uint64_t most, uint64_t *ret) {
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno || *end || end == text || *text == '-' || value > most)
+        return -1;
+    *ret = value;
+    return 0;
+}
+
+static int set_readonly(struct config *config, char *path) {
+    if (*path != '/' || config->readonly_count == MAX_READONLY)
+        return -1;
+    config->readonly[config->readonly_count++] = path;
+    return 0;
+}
+
+/* SOURCE:TARGET */
+static int set_mount(struct config *config, char *source) {
+    char *colon = strrchr(source, ':');
+    if (*source != '/' || !colon || colon[1] != '/' || config->mount_count == SBX_MAX_MOUNTS)
+        return -1;
+    *colon = '\0';
+    config->mounts[config->mount_count++] = (struct extra_mount){source, colon + 1};
+    return 0;
+}
+
+static int set_cgroup(struct config *config, const char *key, const char *path) {
+    static const char *const v1[CG_KINDS] = {"cg_memory", "cg_pids", "cg_cpuacct"};
+    if (!strcmp(key, "cg2")) {
+        config->cgroup_version = 2;
+        config->cgroup[CG_MEMORY] = path;
+        return 0;
+    }
+    for (int i = 0; i < CG_KINDS; i++)
+        if (!strcmp(key, v1[i])) {
+            config->cgroup_version = 1;
+            config->cgroup[i] = path;
+            return 0;
+        }
+    return -1;
+}
+
+static int set_option(struct config *config, const char *key, char *value) {
+    uint64_t number;
+    if (!strcmp(key, "readonly"))
+        return set_readonly(config, value);
+    if (!strcmp(key, "mount"))
+        return set_mount(config, value);
+    if (!strncmp(key, "cg", 2))
+        return set_cgroup(config, key, value);
+    if (!strcmp(key, "output_max"))
+        return set_number(value, UINT32_MAX / 2, &config->output_max);
+    if (!strcmp(key, "disk_bytes"))
+        return set_number(value, INT64_MAX, &config->disk_bytes);
+    if (set_number(value, INT32_MAX, &number) < 0)
+        return -1;
+    if (!strcmp(key, "ctl"))
+        config->ctl = (int)number;
+    else if (!strcmp(key, "slots"))
+        config->slots = (unsigned)number;
+    else if (!strcmp(key, "spare"))
+        config->spare = (unsigned)number;
+    else if (!strcmp(key, "uid_base"))
+        config->uid_base = (uint32_t)number;
+    else if (!strcmp(key, "disk_inodes"))
+        config->disk_inodes = (uint32_t)number;
+    else
+        return -1;
+    return 0;
+}
+
+static int check_config(const struct config *config) {
+    if (config->ctl < 3)
+        return wrong("ctl", "is missing");
+    if (!config->slots || config->slots + (uint64_t)config->spare > SBX_MAX_SLOTS)
+        return wrong("slots", "must be 1 or more, and with spare 1024 at most");
+    if (!config->uid_base)
+        return wrong("uid_base", "is missing");
+    for (int i = 0; i < (config->cgroup_version == 2 ? 1 : CG_KINDS); i++)
+        if (!config->cgroup[i])
+            return wrong("cg_memory, cg_pids, cg_cpuacct or cg2", "is missing");
+    return 0;
+}
+
+static int serve(int count, char **arguments) {
+    struct config config = {.ctl = -1, .output_max = 64 << 20, .disk_bytes = 64 << 20,
+                            .disk_inodes = 4096};
+    for (int i = 0; i < count; i++) {
+        char *equals = strchr(arguments[i], '=');
+        if (!equals)
+            return wrong(arguments[i], "key=value expected"), 2;
+        *equals = '\0';
+        if (set_option(&config, arguments[i], equals + 1) < 0)
+            return wrong(arguments[i], "unknown key, or a value it cannot have"), 2;
+    }
+    return check_config(&config) < 0 ? 2 : keeper_run(&config);
+}
+
+int main(int argc, char **argv) {
+    if (argc >= 2 && !strcmp(argv[1], "serve"))
+        return serve(argc - 2, argv + 2);
+    if (argc == 2 && !strcmp(argv[1], "check"))
+        return sbx_check();
+    fprintf(stderr, "usage: sandbox-helper serve KEY=VALUE… | check\n");
+    return 2;
+}

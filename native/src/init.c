@@ -1,0 +1,224 @@
+/*
+ * init: pid 1 of a slot. Root in the slot's user namespace only, where it keeps the few
+ * capabilities it needs; on the host it is an id nobody else has. It puts on the seccomp filter
+ * once, and every job's process inherits it. It never reads anything a job or a client wrote.
+ */
+#define _GNU_SOURCE
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "internal.h"
+#include "seccomp_policy.h"
+
+struct init {
+    const struct slot_plan *plan;
+    struct slot_shared *shared;
+    int sock;
+    struct root root;
+    struct pristine pristine;
+    int network; /* a socket of the slot's network namespace, for the worker */
+};
+
+static void tell(struct init *init, struct slot_msg msg, const struct fds *fds) {
+    struct iovec part = {&msg, sizeof msg};
+    if (message_send(init->sock, &part, 1, fds) < 0)
+        _exit(1); /* the worker is gone, and with it the reason to live */
+}
+
+static int be_root_of_namespace(struct fault *fault) {
+    if (setgroups(0, NULL) < 0 || setresgid(INIT_UID, INIT_UID, INIT_UID) < 0 ||
+        setresuid(INIT_UID, INIT_UID, INIT_UID) < 0)
+        return fail(fault, SBX_STEP_CREDENTIALS);
+    /* After setresuid, which clears it. The parent is the worker (CLONE_PARENT). */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+        return fail(fault, SBX_STEP_CREDENTIALS);
+    return 0;
+}
+
+static int prepare_namespaces(struct init *init, struct fault *fault) {
+    /* After the move into the cgroup, so that its path is the root of what /proc/self/cgroup says. */
+    if (unshare(CLONE_NEWCGROUP) < 0)
+        return fail(fault, SBX_STEP_CGROUP);
+    if (sethostname("sandbox", 7) < 0)
+        return fail(fault, SBX_STEP_CLONE);
+    init->network = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return init->network < 0 ? fail(fault, SBX_STEP_NETWORK) : 0;
+}
+
+static int set_constant_rlimits(struct fault *fault) {
+    static const struct {
+        int resource;
+        rlim_t most;
+    } limits[] = {{RLIMIT_CORE, 0}, {RLIMIT_MEMLOCK, 65536}, {RLIMIT_MSGQUEUE, 0},
+                  {RLIMIT_RTPRIO, 0}, {RLIMIT_NICE, 0}};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        struct rlimit limit;
+        if (getrlimit(limits[i].resource, &limit) < 0)
+            return fail(fault, SBX_STEP_RLIMIT);
+        if (limit.rlim_max > limits[i].most) /* RLIM_INFINITY is the largest value */
+            limit.rlim_max = limits[i].most;
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(limits[i].resource, &limit) < 0)
+            return fail(fault, SBX_STEP_RLIMIT);
+    }
+    return 0;
+}
+
+static int drop_capabilities(struct fault *fault) {
+    /* For the job's ids, for what a job left (any mode, any owner), and for ns_last_pid. */
+    const uint64_t keep = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL |
+                          1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER |
+                          1ull << CAP_CHECKPOINT_RESTORE;
+    for (int cap = 0; cap < 64; cap++)
+        if (prctl(PR_CAPBSET_DROP, cap) < 0) {
+            if (errno == EINVAL)
+                break; /* beyond the last one this kernel knows */
+            return fail(fault, SBX_STEP_CREDENTIALS);
+        }
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {
+        {.effective = (uint32_t)keep, .permitted = (uint32_t)keep},
+        {.effective = (uint32_t)(keep >> 32), .permitted = (uint32_t)(keep >> 32)}};
+    if (syscall(SYS_capset, &header, data) < 0)
+        return fail(fault, SBX_STEP_CREDENTIALS);
+    return 0;
+}
+
+static int install_filter(struct fault *fault) {
+    struct sock_fprog program = {.len = sizeof sbx_policy / sizeof *sbx_policy,
+                                 .filter = (struct sock_filter *)sbx_policy};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
+        return fail(fault, SBX_STEP_SECCOMP);
+    return 0;
+}
+
+static int take_standard_fds(int null) {
+    for (int fd = 0; fd < 3; fd++)
+        if (dup2(null, fd) < 0)
+            return -1;
+    return 0;
+}
+
+/* Keeps the socket, as descriptor 3; nothing else of the worker stays. 0, 1 and 2 are taken at all
+ * times, so that nothing opened later is found there by mistake. */
+static int close_inherited(struct init *init) {
+    int sock = fcntl(init->sock, F_DUPFD_CLOEXEC, 4);
+    autoclose int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (sock < 0 || null < 0 || dup3(sock, 3, O_CLOEXEC) < 0 || take_standard_fds(null) < 0)
+        return -1;
+    (void)take_fd(&null); /* closed with the rest */
+    init->sock = 3;
+    return sys_close_range(4, ~0u, 0);
+}
+
+static int build(struct init *init, struct fault *fault) {
+    if (be_root_of_namespace(fault) < 0 || prepare_namespaces(init, fault) < 0 ||
+        root_build(init->plan->config, init->plan->mounts, &init->root, fault) < 0)
+        return -1;
+    if (take_standard_fds(init->root.null) < 0) /* instead of the host's */
+        return fail(fault, SBX_STEP_DEV);
+    if (pristine_note(&init->pristine, init->root.tmpfs) < 0)
+        return fail(fault, SBX_STEP_TMPFS);
+    (void)umask(022);
+    if (set_constant_rlimits(fault) < 0 || drop_capabilities(fault) < 0)
+        return -1;
+    return install_filter(fault);
+}
+
+/* Every process of the slot but this one is gone when this returns: they are all descendants. */
+static void kill_rest(void) {
+    if (waitpid(-1, NULL, __WALL | WNOHANG) < 0)
+        return; /* ECHILD: the usual case, nothing was left */
+    /* Under the task list lock: a process that forks sees the signal before its child exists. */
+    (void)kill(-1, SIGKILL);
+    while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
+        ;
+}
+
+/* Reaps orphans until the main process ends. */
+static void wait_for(pid_t main_pid, struct slot_msg *ret) {
+    siginfo_t info;
+    do {
+        info.si_pid = 0;
+        (void)waitid(P_ALL, 0, &info, WEXITED | __WALL);
+    } while (info.si_pid != main_pid);
+    ret->end_ns = clock_ns(CLOCK_MONOTONIC);
+    if (info.si_code == CLD_EXITED)
+        ret->exit_code = info.si_status;
+    else
+        ret->signal = info.si_status;
+}
+
+/* The next process gets pid 2 again: how many ran before is nobody's business. */
+static int rewind_pids(struct init *init, struct fault *fault) {
+    if (pwrite(init->root.last_pid, "1", 1, 0) == 1)
+        return 0;
+    return fail(fault, SBX_STEP_RESET);
+}
+
+/* Waits until the worker has read the counters, so that nothing done here is the job's. */
+static struct slot_order await_order(struct init *init) {
+    struct slot_order order;
+    struct iovec part = {&order, sizeof order};
+    struct fds none;
+    if (message_receive(init->sock, &part, 1, &none, NULL, 0) != sizeof order)
+        _exit(0); /* the worker is gone */
+    return order;
+}
+
+static pid_t prepare_process(struct init *init) {
+    pid_t pid = fork();
+    if (pid == 0)
+        job_main(init->sock, init->shared);
+    return pid;
+}
+
+/* One job. Returns -1 where the slot cannot serve another. */
+static int run_one(struct init *init, struct fault *fault) {
+    struct slot_msg end = {.type = SLOT_END};
+    uint64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    pid_t pid = prepare_process(init);
+    if (pid < 0)
+        return fail(fault, SBX_STEP_FORK);
+    wait_for(pid, &end);
+    kill_rest();
+    end.init_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    tell(init, end, NULL);
+    if (!await_order(init).keep && slot_reset(&init->pristine, fault) < 0)
+        return -1;
+    return rewind_pids(init, fault);
+}
+
+void init_main(const struct slot_plan *plan, int go) {
+    struct init init = {.plan = plan, .shared = plan->shared, .sock = plan->sock};
+    struct slot_msg msg = {.type = SLOT_FAILED};
+    char byte;
+    if (read(go, &byte, 1) != 1)
+        _exit(1); /* the builder failed and has said so */
+    if (close_inherited(&init) < 0)
+        fail(&msg.fault, SBX_STEP_CREDENTIALS);
+    else if (build(&init, &msg.fault) == 0)
+        goto built;
+    tell(&init, msg, NULL);
+    _exit(1);
+built:;
+    struct fds fds = {2, {init.root.tmpfs, init.network}};
+    tell(&init, (struct slot_msg){.type = SLOT_BUILT}, &fds);
+    fds_close(&fds);
+    while (run_one(&init, &msg.fault) == 0)
+        ;
+    msg.type = SLOT_UNCLEAN;
+    tell(&init, msg, NULL);
+    (void)pause(); /* the worker kills this slot */
+    _exit(1);
+}

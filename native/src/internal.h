@@ -1,0 +1,255 @@
+/*
+ * What the parts of the helper know of each other; one section for each file.
+ *
+ * Theory of operation. Four kinds of process run this program:
+ *
+ *   keeper   root; starts the worker, starts it again when it dies, removes what it left.
+ *   worker   root; one epoll loop: takes jobs from sandboxd, keeps slots ready, enforces limits,
+ *            reads output, accounts, kills, reports. Parses nothing a client wrote.
+ *   init     pid 1 of a slot, root only in the slot's own user namespace, under the seccomp
+ *            filter: forks the prepared process, reaps, resets the slot, proves it clean.
+ *   job      the prepared process: no privilege left, waits for a job message, parses the blob,
+ *            writes the input files and becomes the program.
+ *
+ * A slot has one SOCK_SEQPACKET socket. The worker writes the job message to it (the prepared
+ * process, while there is one, reads it); init and the prepared process write struct slot_msg, and
+ * init waits for struct slot_order before it resets the slot. What needs no wake-up travels in
+ * struct slot_shared, a page that is gone from the job's address space with its exec.
+ */
+#ifndef INTERNAL_H
+#define INTERNAL_H
+
+#include <stdbool.h>
+
+#include "sandbox.h"
+#include "sys.h"
+
+enum {
+    INIT_UID = 0,   /* in the slot's user namespace */
+    JOB_UID = 1000, /* in the slot's user namespace */
+    MAX_READONLY = 64,
+    MAX_FDS = 4, /* most descriptors in one message */
+};
+
+/* ---- helper.c: the configuration, from the administrator through sandboxd's command line ---- */
+
+enum cgroup_kind { CG_MEMORY, CG_PIDS, CG_CPUACCT, CG_KINDS }; /* v2 uses CG_MEMORY alone */
+
+struct extra_mount {
+    const char *source;
+    const char *target;
+};
+
+struct config {
+    int ctl;
+    unsigned slots; /* jobs at once */
+    unsigned spare; /* further slots, so that one is ready while others are made or reset */
+    uint32_t uid_base;
+    uint64_t output_max;
+    uint64_t disk_bytes;
+    uint32_t disk_inodes;
+    unsigned cgroup_version;
+    const char *cgroup[CG_KINDS];
+    unsigned readonly_count;
+    const char *readonly[MAX_READONLY];
+    unsigned mount_count;
+    struct extra_mount mounts[SBX_MAX_MOUNTS];
+};
+
+/* ---- keeper.c ---- */
+
+int keeper_run(const struct config *config);
+
+/* ---- check.c ---- */
+
+int sbx_check(void);
+
+/* ---- fault.c: an error is the step that failed and its errno ---- */
+
+struct fault {
+    uint32_t step;
+    int32_t error;
+};
+
+/* Returns -1 with *fault set from errno, so that callers can write `return fail(…)`. */
+int fail(struct fault *fault, enum sbx_step step);
+
+/* ---- message.c: one message with descriptors ---- */
+
+struct fds {
+    unsigned count;
+    int fd[MAX_FDS];
+};
+
+void fds_close(struct fds *fds);
+/* Returns the bytes sent or -1. */
+ssize_t message_send(int sock, const struct iovec *parts, size_t count, const struct fds *fds);
+/* Returns the bytes received, 0 at the end, or -1 (EMSGSIZE where the message was cut off). *pid
+ * is the sender's, where pid is not NULL and the socket has SO_PASSCRED. */
+ssize_t message_receive(int sock, const struct iovec *parts, size_t count, struct fds *ret_fds,
+                        pid_t *ret_pid, int flags);
+
+/* ---- slot.c: what worker, init and job share about one slot ---- */
+
+enum slot_msg_type {
+    SLOT_CLONED = 1, /* from the builder, with init's pidfd */
+    SLOT_BUILT,      /* from init, with the tmpfs mount and a socket of the slot's network */
+    SLOT_READY,      /* from the prepared process, with both ends of its output pipes */
+    SLOT_END,        /* from init: the main process ended, nothing else is left */
+    SLOT_UNCLEAN,    /* from init: the slot cannot be proved clean, use another */
+    SLOT_FAILED,     /* from the builder or init: the slot could not be made */
+};
+
+struct slot_msg {
+    uint32_t type;
+    struct fault fault;
+    /* with SLOT_END */
+    int32_t exit_code;
+    int32_t signal;
+    uint32_t reserved;
+    uint64_t end_ns;      /* CLOCK_MONOTONIC when the main process was reaped */
+    uint64_t init_cpu_ns; /* init's own use since the slot became ready */
+};
+
+/* The worker's answer to SLOT_END, once it has read every counter of the job. */
+struct slot_order {
+    uint32_t keep; /* do not reset: a further stage will use the work directory */
+};
+
+/* Written by the prepared process. */
+struct slot_shared {
+    uint64_t exec_ns;      /* CLOCK_MONOTONIC just before exec; 0 until then */
+    uint64_t setup_cpu_ns; /* its own CPU time up to that point */
+    struct fault fault;    /* set when it gave up */
+};
+
+/* What a slot is made of; constant for its life. */
+struct slot_plan {
+    const struct config *config;
+    struct slot_shared *shared;
+    int sock;        /* the slot's end */
+    unsigned index;  /* chooses the host uids */
+    uint32_t mounts; /* which extra directories */
+    int cgroup_dir;  /* v2: where init is born; else -1 */
+    int cgroup_procs[CG_KINDS]; /* v1: where init's pid is written; else -1 */
+};
+
+/* ---- builder.c: from plan to init ---- */
+
+/* Forks the builder. Returns its pid, or -1. */
+pid_t builder_start(const struct slot_plan *plan);
+
+/* ---- mount.c: the job's root file system ---- */
+
+struct root {
+    int last_pid; /* /proc/sys/kernel/ns_last_pid, open for writing, or -1 */
+    int tmpfs;    /* the job's tmpfs: directories work, tmp, shm */
+    int null;     /* /dev/null */
+};
+
+int root_build(const struct config *config, uint32_t mounts, struct root *ret, struct fault *fault);
+int tmpfs_resize(int mount, uint64_t bytes, uint32_t inodes);
+
+/* ---- init.c ---- */
+
+_Noreturn void init_main(const struct slot_plan *plan, int go);
+
+/* ---- reset.c: make a slot as it was, and prove it ---- */
+
+enum { PLACE_WORK, PLACE_TMP, PLACE_SHM, PLACES };
+
+struct times {
+    struct timespec changed, modified, accessed;
+};
+
+struct pristine {
+    int place[PLACES]; /* directories of the job's tmpfs */
+    struct times times[PLACES];
+    struct timespec taken; /* CLOCK_REALTIME when this was noted */
+    uint64_t used_blocks;
+    uint64_t used_inodes;
+};
+
+int pristine_note(struct pristine *pristine, int tmpfs);
+int slot_reset(struct pristine *pristine, struct fault *fault);
+
+/* ---- job.c, stage.c, collect.c: the prepared process ---- */
+
+_Noreturn void job_main(int sock, struct slot_shared *shared);
+
+/* Where the blob's parts begin; all pointers into the blob. */
+struct job_spec {
+    uint32_t argc, envc, nfiles, stdin_len;
+    const char *strings; /* argv, then env */
+    const char *cwd;
+    const char *files;
+    const char *stdin_data;
+};
+
+/* Returns 0, or -1 where the blob does not hold what it says (nothing outside it is read). */
+int blob_parse(const char *blob, size_t len, struct job_spec *ret);
+int stage_files(int work, const struct job_spec *spec);
+int collect_files(int work, int out, const char *const *patterns, uint64_t limit);
+bool glob_match(const char *pattern, const char *path);
+
+/* ---- cgroup.c: two back ends behind one interface ---- */
+
+struct cgroup {
+    unsigned version;
+    int dir[CG_KINDS];
+    int procs[CG_KINDS];
+    int memory_limit, memory_swap_limit, memory_peak, memory_usage, memory_stat;
+    int oom; /* v1: eventfd; v2: memory.events, both in the worker's epoll */
+    int pids_limit, pids_events;
+    int cpu;
+    /* what the files hold now, so that equal limits cost no system call */
+    uint64_t set_memory;
+    uint32_t set_processes;
+    /* at the moment the slot became ready */
+    uint64_t base_cpu_ns, base_memory, base_pids_hits;
+};
+
+struct usage {
+    uint64_t cpu_ns;
+    uint64_t memory_peak;
+    uint64_t memory; /* peak less the page cache that is left */
+    uint32_t process_limit_hits;
+};
+
+void cgroup_init(struct cgroup *cgroup);
+int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index);
+void cgroup_remove(struct cgroup *cgroup, const struct config *config, unsigned index);
+int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits);
+/* Counters start here: the slot is ready and nothing of a job has run. */
+int cgroup_begin(struct cgroup *cgroup);
+/* Whether the kernel's out-of-memory event has come since the last call or cgroup_begin. */
+bool cgroup_oom(struct cgroup *cgroup);
+uint64_t cgroup_cpu_ns(struct cgroup *cgroup);
+void cgroup_usage(struct cgroup *cgroup, struct usage *ret);
+bool cgroup_recycles(const struct config *config);
+/* Page cache that earlier jobs left is more than a recycled slot should start with. */
+bool cgroup_is_stale(const struct cgroup *cgroup);
+
+/* ---- output.c: what a job printed ---- */
+
+struct output {
+    char *data[2]; /* stdout, stderr: regions of output_max bytes, touched as far as used */
+    uint64_t len[2];
+    uint64_t cap;
+    bool truncated[2];
+    bool ordered;
+    uint32_t *segment;
+    uint32_t segments;
+};
+
+int output_init(struct output *output, uint64_t output_max);
+void output_begin(struct output *output, uint64_t cap, bool ordered);
+/* Reads what is there. Returns false once more came than the cap allows. */
+bool output_read(struct output *output, unsigned stream, int fd);
+void output_end(struct output *output);
+
+/* ---- worker.c ---- */
+
+int worker_run(const struct config *config, int sock);
+
+#endif

@@ -1,0 +1,232 @@
+/*
+ * The prepared process: it waits in the slot until a job comes, then becomes the program.
+ *
+ * It gave up every privilege before it read the first byte, and it is under the seccomp filter, so
+ * it can do no more harm with a blob than the program itself could. It alone parses what a client
+ * wrote. What it has to say goes into the shared page, which its exec unmaps.
+ */
+#define _GNU_SOURCE
+#include <linux/capability.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include "internal.h"
+
+struct incoming {
+    struct sbx_job job;
+    char blob[SBX_INLINE_BLOB];
+};
+
+_Noreturn static void give_up(struct slot_shared *shared, enum sbx_step step) {
+    fail(&shared->fault, step);
+    _exit(127);
+}
+
+#define TRY(step, expression)                                                                      \
+    do {                                                                                           \
+        if ((expression) < 0)                                                                      \
+            give_up(shared, step);                                                                 \
+    } while (0)
+
+static int drop_privileges(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {{0}, {0}};
+    if (setresgid(JOB_UID, JOB_UID, JOB_UID) < 0 || setresuid(JOB_UID, JOB_UID, JOB_UID) < 0)
+        return -1;
+    return (int)syscall(SYS_capset, &header, none);
+}
+
+/* The worker keeps both ends of each pipe: with a writer of its own it never sees an end of file,
+ * so the job's end costs it no wake-up and a closed stdout no attention. */
+static int make_pipes(int sock, int write_end[2]) {
+    struct slot_msg msg = {.type = SLOT_READY};
+    struct iovec part = {&msg, sizeof msg};
+    struct fds fds = {.count = 4};
+    if (pipe2(&fds.fd[0], O_CLOEXEC) < 0 || pipe2(&fds.fd[2], O_CLOEXEC) < 0 ||
+        fcntl(fds.fd[0], F_SETFL, O_NONBLOCK) < 0 || fcntl(fds.fd[2], F_SETFL, O_NONBLOCK) < 0)
+        return -1;
+    if (message_send(sock, &part, 1, &fds) < 0)
+        return -1;
+    write_end[0] = fds.fd[1];
+    write_end[1] = fds.fd[3];
+    (void)close(fds.fd[0]);
+    (void)close(fds.fd[2]);
+    return 0;
+}
+
+/* Clamped to the hard limit: a lower one on the host is the administrator's word. */
+static int set_limit(int resource, uint64_t value) {
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) < 0)
+        return -1;
+    if (limit.rlim_max > value)
+        limit.rlim_max = value;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(resource, &limit);
+}
+
+static int set_limits(const struct sbx_limits *limits) {
+    if (set_limit(RLIMIT_NOFILE, limits->open_files) < 0 ||
+        set_limit(RLIMIT_FSIZE, limits->file_size_bytes) < 0 ||
+        set_limit(RLIMIT_STACK, limits->stack_bytes) < 0)
+        return -1;
+    /* A file that reaches its limit makes write fail with EFBIG instead of killing the writer. */
+    return signal(SIGXFSZ, SIG_IGN) == SIG_ERR ? -1 : 0;
+}
+
+/* The blob, inline or mapped. Returns its length or -1. */
+static ssize_t find_blob(const struct incoming *in, ssize_t received, int memfd, const char **ret) {
+    struct stat st;
+    if (memfd < 0) {
+        *ret = in->blob;
+        return received - (ssize_t)sizeof in->job;
+    }
+    if (fstat(memfd, &st) < 0 || st.st_size <= 0)
+        return -1;
+    *ret = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, memfd, 0);
+    return *ret == MAP_FAILED ? -1 : (ssize_t)st.st_size;
+}
+
+/* Short input fits into a pipe, so nobody has to feed it. */
+static int stdin_pipe(const struct job_spec *spec) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -1;
+    ssize_t n = write(ends[1], spec->stdin_data, spec->stdin_len);
+    (void)close(ends[1]);
+    return n == (ssize_t)spec->stdin_len ? ends[0] : -1;
+}
+
+static int set_stdio(const int fd[3], bool tty) {
+    for (int i = 0; i < 3; i++)
+        if (dup2(fd[i], i) < 0)
+            return -1;
+    if (tty && ioctl(0, TIOCSCTTY, 0) < 0)
+        return -1;
+    return sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+}
+
+/* NULL-terminated pointers to count strings from *at on, which it moves behind them. */
+static char **list_strings(const char **at, uint32_t count) {
+    char **list = calloc((size_t)count + 1, sizeof *list);
+    if (!list)
+        return NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        list[i] = (char *)*at;
+        *at += strlen(*at) + 1;
+    }
+    return list;
+}
+
+static const char *find_path(char *const *env) {
+    for (; *env; env++)
+        if (!strncmp(*env, "PATH=", 5))
+            return *env + 5;
+    return "/usr/local/bin:/usr/bin:/bin";
+}
+
+/* execvpe(3) without its shell fallback: a script needs its #! line. */
+static void execute(char **argv, char **env) {
+    int error = ENOENT;
+    if (strchr(argv[0], '/')) {
+        (void)execve(argv[0], argv, env);
+        return;
+    }
+    for (const char *path = find_path(env); *path; path += *path == ':') {
+        char full[4096];
+        size_t len = strcspn(path, ":");
+        if (len && len + strlen(argv[0]) + 2 <= sizeof full) {
+            memcpy(full, path, len);
+            full[len] = '/';
+            strcpy(full + len + 1, argv[0]);
+            (void)execve(full, argv, env);
+            if (errno == EACCES)
+                error = EACCES;
+            else if (errno != ENOENT && errno != ENOTDIR)
+                return;
+        }
+        path += len;
+    }
+    errno = error;
+}
+
+static void mark_start(struct slot_shared *shared) {
+    shared->setup_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    __atomic_store_n(&shared->exec_ns, clock_ns(CLOCK_MONOTONIC), __ATOMIC_RELEASE);
+}
+
+_Noreturn static void become(const struct sbx_job *job, const struct job_spec *spec,
+                             const int stdio[3], int work, struct slot_shared *shared) {
+    const char *at = spec->strings;
+    char **argv = list_strings(&at, spec->argc);
+    char **env = list_strings(&at, spec->envc);
+    if (!argv || !env || !argv[0])
+        give_up(shared, SBX_STEP_BLOB);
+    if (job->flags & SBX_JOB_COLLECT) {
+        int out = fcntl(stdio[1], F_DUPFD_CLOEXEC, 3);
+        mark_start(shared);
+        TRY(SBX_STEP_COLLECT, collect_files(work, out, (const char *const *)argv,
+                                            job->limits.file_size_bytes));
+        _exit(0);
+    }
+    if (*spec->cwd)
+        TRY(SBX_STEP_CWD, chdir(spec->cwd));
+    TRY(SBX_STEP_RLIMIT, set_limits(&job->limits));
+    TRY(SBX_STEP_TTY, set_stdio(stdio, job->flags & SBX_JOB_TTY));
+    mark_start(shared);
+    execute(argv, env);
+    give_up(shared, SBX_STEP_EXEC);
+}
+
+static int next_fd(const struct fds *fds, unsigned *at, uint32_t mask, enum sbx_fd bit) {
+    return mask & bit && *at < fds->count ? fds->fd[(*at)++] : -1;
+}
+
+/* One static buffer: this process handles one message in its life. */
+static struct incoming incoming;
+
+void job_main(int sock, struct slot_shared *shared) {
+    int pipes[2];
+    TRY(SBX_STEP_FORK, setsid());
+    TRY(SBX_STEP_CREDENTIALS, drop_privileges());
+    TRY(SBX_STEP_PIPE, make_pipes(sock, pipes));
+    /* Opened here and not inherited: status flags and locks belong to the open file description,
+     * and the next job must not find what this one did to it. */
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    TRY(SBX_STEP_STDIN, null);
+    int work = open("/work", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    TRY(SBX_STEP_CWD, fchdir(work));
+
+    struct iovec part = {&incoming, sizeof incoming};
+    struct fds fds;
+    ssize_t n = message_receive(sock, &part, 1, &fds, NULL, 0);
+    if (n < (ssize_t)sizeof incoming.job)
+        _exit(0); /* the worker is gone */
+
+    const struct sbx_job *job = &incoming.job;
+    unsigned at = 0;
+    int blob_fd = next_fd(&fds, &at, job->fd_mask, SBX_FD_BLOB);
+    int stdio[3];
+    stdio[0] = next_fd(&fds, &at, job->fd_mask, SBX_FD_STDIN);
+    stdio[1] = next_fd(&fds, &at, job->fd_mask, SBX_FD_STDOUT);
+    stdio[2] = next_fd(&fds, &at, job->fd_mask, SBX_FD_STDERR);
+
+    const char *blob;
+    struct job_spec spec;
+    ssize_t len = find_blob(&incoming, n, blob_fd, &blob);
+    TRY(SBX_STEP_BLOB, len);
+    TRY(SBX_STEP_BLOB, blob_parse(blob, (size_t)len, &spec));
+    TRY(SBX_STEP_FILE, stage_files(work, &spec));
+    if (stdio[0] < 0)
+        stdio[0] = spec.stdin_len ? stdin_pipe(&spec) : null;
+    TRY(SBX_STEP_STDIN, stdio[0]);
+    for (int i = 1; i < 3; i++)
+        if (stdio[i] < 0)
+            stdio[i] = pipes[i - 1];
+    become(job, &spec, stdio, work, shared);
+}

@@ -1,0 +1,111 @@
+/*
+ * The keeper: starts the worker, and starts it again when it dies; when sandboxd is gone it ends
+ * the worker and removes the cgroups.
+ *
+ * It stays so small because it must not fail: sandboxd has no privilege left to start a helper. It
+ * is a child subreaper, so a dead worker's inits (killed by their parent-death signal) become its
+ * children, and having no child left proves that nothing runs.
+ */
+#define _GNU_SOURCE
+#include <poll.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "internal.h"
+
+enum {
+    SHORT_LIFE_MS = 1000, /* a worker that lived less is started again after a pause */
+    PAUSE_MS = 200,
+    LAST_WORDS_MS = 5000, /* for the worker to end its slots after sandboxd is gone */
+};
+
+/* Starts a worker and hands sandboxd its end of the socket. Returns a pidfd or -1. */
+static int start_worker(const struct config *config, uint32_t starts) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return -1;
+    pid_t keeper = getpid(), pid = fork();
+    if (pid == 0) {
+        (void)close(config->ctl);
+        (void)close(ends[0]);
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != keeper)
+            _exit(1);
+        _exit(worker_run(config, ends[1]));
+    }
+    (void)close(ends[1]);
+    struct iovec part = {&starts, sizeof starts};
+    struct fds fds = {1, {ends[0]}};
+    int pidfd = pid < 0 ? -1 : sys_pidfd_open(pid);
+    (void)message_send(config->ctl, &part, 1, &fds); /* a closed ctl is seen by poll */
+    fds_close(&fds);
+    return pidfd;
+}
+
+/* Returns once no process of the worker is left. */
+static void reap_all(void) {
+    while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
+        ;
+}
+
+/* A killed worker's slots are empty by now; their directories are not removed yet. */
+static void remove_slots(const struct config *config) {
+    for (int kind = 0; kind < CG_KINDS && config->cgroup[kind]; kind++)
+        for (unsigned i = 0; i < config->slots + config->spare; i++) {
+            char path[4096];
+            snprintf(path, sizeof path, "%s/slot-%u", config->cgroup[kind], i);
+            (void)rmdir(path); /* most are gone already */
+        }
+}
+
+static void remove_parents(const struct config *config) {
+    for (int kind = 0; kind < CG_KINDS && config->cgroup[kind]; kind++)
+        if (rmdir(config->cgroup[kind]) < 0)
+            fprintf(stderr, "sandbox-helper: cannot remove %s: %s\n", config->cgroup[kind],
+                    strerror(errno));
+}
+
+/* Waits until sandboxd goes (true) or the worker dies (false). */
+static bool wait_for_end(int ctl, int worker) {
+    struct pollfd fds[] = {{.fd = ctl, .events = POLLIN}, {.fd = worker, .events = POLLIN}};
+    while (poll(fds, 2, -1) < 0 && errno == EINTR)
+        ;
+    return fds[0].revents;
+}
+
+static void end_worker(int worker) {
+    struct pollfd ended = {.fd = worker, .events = POLLIN};
+    if (poll(&ended, 1, LAST_WORDS_MS) <= 0)
+        (void)sys_pidfd_send_signal(worker, SIGKILL);
+}
+
+static bool pause_unless_closed(int ctl) {
+    struct pollfd closed = {.fd = ctl, .events = POLLIN};
+    return poll(&closed, 1, PAUSE_MS) > 0;
+}
+
+int keeper_run(const struct config *config) {
+    bool over = false;
+    /* The terminal's and the service manager's signals are for sandboxd, whose end is ours. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+        return 1;
+    for (uint32_t starts = 1; !over; starts++) {
+        uint64_t began = clock_ns(CLOCK_MONOTONIC);
+        autoclose int worker = start_worker(config, starts);
+        over = worker < 0 || wait_for_end(config->ctl, worker);
+        if (over && worker >= 0)
+            end_worker(worker);
+        reap_all();
+        remove_slots(config);
+        if (!over && clock_ns(CLOCK_MONOTONIC) - began < SHORT_LIFE_MS * 1000000ull)
+            over = pause_unless_closed(config->ctl);
+    }
+    remove_parents(config);
+    return 0;
+}

@@ -1,0 +1,288 @@
+/*
+ * The job's root file system, built with the new mount API in the slot's own mount namespace.
+ *
+ * Theory of operation. The root is a small tmpfs that ends up read-only. The administrator's
+ * directories are cloned (open_tree), made read-only, nosuid and nodev, and moved in. /proc is a
+ * new one of the slot's pid namespace, read-only, with what tells about the host covered. /dev
+ * holds bind-mounted nodes. One sized tmpfs holds what a job may write: its directories work, tmp
+ * and shm are bound to /work, /tmp and /dev/shm, so one limit covers the three. It is also mounted
+ * on /.slot, a directory only init can enter. Nothing here runs while a job does.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "internal.h"
+
+enum {
+    RO = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+    TMPFS_OWN_INODES = 4, /* its root, work, tmp and shm do not count against the job's limit */
+};
+
+static const char passwd_text[] = "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n"
+                                  "sandbox:x:1000:1000:sandbox:/work:/bin/sh\n"
+                                  "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+static const char group_text[] = "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n";
+static const char hosts_text[] = "127.0.0.1 localhost sandbox\n::1 localhost\n";
+static const char nsswitch_text[] = "passwd: files\ngroup: files\nhosts: files dns\n";
+
+/* A new mount of a file system type, not attached yet. options: key, value, key, value, NULL. */
+static int new_mount(const char *type, const char *const *options, unsigned attrs) {
+    autoclose int fs = sys_fsopen(type, FSOPEN_CLOEXEC);
+    if (fs < 0)
+        return -1;
+    for (; options && *options; options += 2)
+        if (sys_fsconfig(fs, FSCONFIG_SET_STRING, options[0], options[1]) < 0)
+            return -1;
+    if (sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0)
+        return -1;
+    return sys_fsmount(fs, FSMOUNT_CLOEXEC, attrs);
+}
+
+static int attach(int mount, int dir, const char *path) {
+    return sys_move_mount(mount, "", dir, path, MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+/* Clones what is at (dir, path) with all that is mounted below it and gives it these attributes. */
+static int clone_tree(int dir, const char *path, uint64_t attrs) {
+    autoclose int tree = sys_open_tree(
+        dir, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
+    if (tree < 0)
+        return -1;
+    struct mount_attr attr = {.attr_set = attrs};
+    if (sys_mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr) < 0)
+        return -1;
+    return take_fd(&tree);
+}
+
+static int make_file(int root, const char *path, const char *text) {
+    autoclose int fd = openat(root, path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -1;
+    size_t len = strlen(text);
+    return write(fd, text, len) == (ssize_t)len ? 0 : -1;
+}
+
+/* Makes the directories above path (and path itself where it ends in '/'). */
+static int make_parents(int root, const char *path) {
+    char part[256];
+    for (size_t i = 0; path[i]; i++) {
+        if (i + 1 >= sizeof part) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        part[i] = path[i];
+        if (path[i] != '/')
+            continue;
+        part[i] = '\0';
+        if (mkdirat(root, part, 0755) < 0 && errno != EEXIST)
+            return -1;
+        part[i] = '/';
+    }
+    return 0;
+}
+
+/* Binds the host's source, a directory or a file, read-only to target (without leading '/'). */
+static int bind_readonly(int root, const char *source, const char *target) {
+    struct stat st;
+    if (stat(source, &st) < 0 || make_parents(root, target) < 0)
+        return -1;
+    if (S_ISDIR(st.st_mode)) {
+        if (mkdirat(root, target, 0755) < 0 && errno != EEXIST)
+            return -1;
+    } else if (make_file(root, target, "") < 0) {
+        return -1;
+    }
+    /* Opened first: a source that is a symbolic link (/etc/localtime) is followed once, here. */
+    autoclose int at = open(source, O_PATH | O_CLOEXEC);
+    if (at < 0)
+        return -1;
+    autoclose int tree =
+        sys_open_tree(at, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
+    struct mount_attr attr = {.attr_set = RO};
+    if (tree < 0 || sys_mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr) < 0)
+        return -1;
+    return attach(tree, root, target);
+}
+
+/* /bin and its like are links into /usr where usr is merged, and directories where it is not. */
+static int add_top_level(int root, const char *name) {
+    char path[16], target[64];
+    snprintf(path, sizeof path, "/%s", name);
+    ssize_t len = readlink(path, target, sizeof target - 1);
+    if (len >= 0) {
+        target[len] = '\0';
+        return symlinkat(target, root, name);
+    }
+    return errno == EINVAL ? bind_readonly(root, path, name) : errno == ENOENT ? 0 : -1;
+}
+
+static int add_directories(int root, const struct config *config, uint32_t mounts) {
+    static const char *const top[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
+    for (size_t i = 0; i < sizeof top / sizeof *top; i++)
+        if (add_top_level(root, top[i]) < 0)
+            return -1;
+    for (unsigned i = 0; i < config->readonly_count; i++)
+        if (bind_readonly(root, config->readonly[i], config->readonly[i] + 1) < 0)
+            return -1;
+    for (unsigned i = 0; i < config->mount_count; i++)
+        if (mounts & (1u << i) &&
+            bind_readonly(root, config->mounts[i].source, config->mounts[i].target + 1) < 0)
+            return -1;
+    return 0;
+}
+
+static int add_etc(int root) {
+    if (mkdirat(root, "etc", 0755) < 0 && errno != EEXIST)
+        return -1;
+    return make_file(root, "etc/passwd", passwd_text) < 0 ||
+                   make_file(root, "etc/group", group_text) < 0 ||
+                   make_file(root, "etc/hosts", hosts_text) < 0 ||
+                   make_file(root, "etc/nsswitch.conf", nsswitch_text) < 0
+               ? -1
+               : 0;
+}
+
+static int add_dev(int root) {
+    static const char *const nodes[] = {"null", "zero", "full", "random", "urandom", "tty"};
+    static const char *const links[][2] = {{"/proc/self/fd", "dev/fd"},
+                                           {"/proc/self/fd/0", "dev/stdin"},
+                                           {"/proc/self/fd/1", "dev/stdout"},
+                                           {"/proc/self/fd/2", "dev/stderr"}};
+    if (mkdirat(root, "dev", 0755) < 0 || mkdirat(root, "dev/shm", 0755) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
+        char host[32], path[32];
+        snprintf(host, sizeof host, "/dev/%s", nodes[i]);
+        snprintf(path, sizeof path, "dev/%s", nodes[i]);
+        autoclose int tree = clone_tree(
+            AT_FDCWD, host, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+        if (tree < 0 || make_file(root, path, "") < 0 || attach(tree, root, path) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        if (symlinkat(links[i][0], root, links[i][1]) < 0)
+            return -1;
+    return 0;
+}
+
+/* Covers (root, path), where it exists, with an empty file or directory of the root itself. */
+static int cover(int root, const char *path) {
+    struct stat st;
+    if (fstatat(root, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : -1;
+    const char *with = S_ISDIR(st.st_mode) ? ".slot/empty" : ".slot/nothing";
+    autoclose int tree = clone_tree(root, with, RO | MOUNT_ATTR_NOEXEC);
+    return tree < 0 ? -1 : attach(tree, root, path);
+}
+
+/* What tells of the host, its kernel or its other users, or lets one change them. */
+static const char *const covered[] = {
+    "proc/kcore",      "proc/keys",          "proc/key-users", "proc/kallsyms",
+    "proc/kmsg",       "proc/sysrq-trigger", "proc/modules",   "proc/timer_list",
+    "proc/sched_debug", "proc/config.gz",    "proc/kpagecount", "proc/kpageflags",
+    "proc/kpagecgroup", "proc/latency_stats", "proc/slabinfo", "proc/vmallocinfo",
+    "proc/iomem",      "proc/ioports",       "proc/interrupts", "proc/softirqs",
+    "proc/locks",      "proc/swaps",         "proc/partitions", "proc/diskstats",
+    "proc/cmdline",    "proc/acpi",          "proc/asound",    "proc/bus",
+    "proc/driver",     "proc/dynamic_debug", "proc/fs",        "proc/irq",
+    "proc/scsi",       "proc/sysvipc",       "proc/tty",
+};
+
+static int add_proc(int root, int *ret_last_pid) {
+    autoclose int writable =
+        new_mount("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+    autoclose int proc = new_mount("proc", NULL, RO | MOUNT_ATTR_NOEXEC);
+    if (writable < 0 || proc < 0 || mkdirat(root, "proc", 0555) < 0)
+        return -1;
+    /* Absent without CONFIG_CHECKPOINT_RESTORE; slots are then used once (reset.c). */
+    *ret_last_pid = openat(writable, "sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    if (attach(proc, root, "proc") < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof covered / sizeof *covered; i++)
+        if (cover(root, covered[i]) < 0)
+            return -1;
+    return 0;
+}
+
+static int bind_place(int tmpfs, const char *name, mode_t mode, uid_t owner, int root,
+                      const char *path) {
+    if (mkdirat(tmpfs, name, 0700) < 0 || fchmodat(tmpfs, name, mode, 0) < 0 ||
+        fchownat(tmpfs, name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0)
+        return -1;
+    if (mkdirat(root, path, 0755) < 0 && errno != EEXIST)
+        return -1;
+    autoclose int tree = clone_tree(tmpfs, name, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    return tree < 0 ? -1 : attach(tree, root, path);
+}
+
+static int add_tmpfs(int root, const struct config *config, int *ret_tmpfs) {
+    char size[32], inodes[16];
+    snprintf(size, sizeof size, "%llu", (unsigned long long)config->disk_bytes);
+    snprintf(inodes, sizeof inodes, "%u", config->disk_inodes + TMPFS_OWN_INODES);
+    const char *options[] = {"size", size, "nr_inodes", inodes, "mode", "0700", NULL};
+    autoclose int tmpfs = new_mount("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    if (tmpfs < 0 || attach(tmpfs, root, ".slot/tmpfs") < 0 ||
+        bind_place(tmpfs, "work", 0755, JOB_UID, root, "work") < 0 ||
+        bind_place(tmpfs, "tmp", 01777, INIT_UID, root, "tmp") < 0 ||
+        bind_place(tmpfs, "shm", 01777, INIT_UID, root, "dev/shm") < 0)
+        return -1;
+    *ret_tmpfs = take_fd(&tmpfs);
+    return 0;
+}
+
+int tmpfs_resize(int mount, uint64_t bytes, uint32_t inodes) {
+    char size[32], count[16];
+    snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
+    snprintf(count, sizeof count, "%u", inodes + TMPFS_OWN_INODES);
+    autoclose int fs = sys_fspick(mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
+    if (fs < 0 || sys_fsconfig(fs, FSCONFIG_SET_STRING, "size", size) < 0 ||
+        sys_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", count) < 0)
+        return -1;
+    return sys_fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL);
+}
+
+/* An empty root, attached on /tmp of this mount namespace, as move_mount needs an attached target. */
+static int make_root(void) {
+    static const char *const options[] = {"size", "1m", "nr_inodes", "512", "mode", "0755", NULL};
+    struct mount_attr private = {.propagation = 1 << 18 /* MS_PRIVATE */};
+    if (sys_mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &private) < 0)
+        return -1;
+    autoclose int root = new_mount("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    if (root < 0 || attach(root, AT_FDCWD, "/tmp") < 0 || mkdirat(root, ".slot", 0700) < 0 ||
+        mkdirat(root, ".slot/tmpfs", 0700) < 0 || mkdirat(root, ".slot/empty", 0555) < 0 ||
+        make_file(root, ".slot/nothing", "") < 0)
+        return -1;
+    return take_fd(&root);
+}
+
+static int enter_root(int root) {
+    struct mount_attr readonly = {.attr_set = RO};
+    if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0)
+        return -1;
+    /* The old root is now mounted over the new one: what "." names is the old root's mount. */
+    if (sys_umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        return -1;
+    return sys_mount_setattr(root, "", AT_EMPTY_PATH, &readonly);
+}
+
+int root_build(const struct config *config, uint32_t mounts, struct root *ret,
+               struct fault *fault) {
+    autoclose int root = make_root();
+    if (root < 0)
+        return fail(fault, SBX_STEP_ROOT);
+    if (add_directories(root, config, mounts) < 0)
+        return fail(fault, SBX_STEP_MOUNT);
+    if (add_etc(root) < 0)
+        return fail(fault, SBX_STEP_ROOT);
+    if (add_dev(root) < 0)
+        return fail(fault, SBX_STEP_DEV);
+    if (add_proc(root, &ret->last_pid) < 0)
+        return fail(fault, SBX_STEP_PROC);
+    if (add_tmpfs(root, config, &ret->tmpfs) < 0)
+        return fail(fault, SBX_STEP_TMPFS);
+    if (enter_root(root) < 0)
+        return fail(fault, SBX_STEP_PIVOT);
+    ret->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    return ret->null < 0 ? fail(fault, SBX_STEP_DEV) : 0;
+}

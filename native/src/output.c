@@ -1,0 +1,72 @@
+/*
+ * What a job printed: exact bytes up to the cap, stdout and stderr apart, and the order in which
+ * they came. The regions are as large as the largest cap allowed but hold memory only where they
+ * were written, and children of the worker do not inherit them.
+ */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "internal.h"
+
+enum { KEEP_BYTES = 65536 }; /* a job's output up to this stays allocated for the next */
+
+static void *reserve(size_t bytes) {
+    void *region = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (region == MAP_FAILED || madvise(region, bytes, MADV_DONTFORK) < 0)
+        return NULL;
+    return region;
+}
+
+int output_init(struct output *output, uint64_t output_max) {
+    for (int i = 0; i < 2; i++)
+        if (!(output->data[i] = reserve(output_max)))
+            return -1;
+    output->segment = reserve(SBX_MAX_SEGMENTS * sizeof *output->segment);
+    return output->segment ? 0 : -1;
+}
+
+void output_begin(struct output *output, uint64_t cap, bool ordered) {
+    output->cap = cap;
+    output->ordered = ordered;
+    output->segments = 0;
+    for (int i = 0; i < 2; i++) {
+        output->len[i] = 0;
+        output->truncated[i] = false;
+    }
+}
+
+static void note_order(struct output *output, unsigned stream, uint32_t len) {
+    const uint32_t top = 1u << 31;
+    uint32_t mark = stream ? top : 0;
+    uint32_t *last = output->segments ? &output->segment[output->segments - 1] : NULL;
+    if (last && (*last & top) == mark && (*last & ~top) + (uint64_t)len < top)
+        *last += len;
+    else if (output->segments < SBX_MAX_SEGMENTS)
+        output->segment[output->segments++] = mark | len;
+}
+
+bool output_read(struct output *output, unsigned stream, int fd) {
+    for (;;) {
+        uint64_t len = output->len[stream];
+        char extra;
+        bool full = len == output->cap;
+        ssize_t n = full ? read(fd, &extra, 1)
+                         : read(fd, output->data[stream] + len, (size_t)(output->cap - len));
+        if (n <= 0)
+            return true; /* EAGAIN: nothing more for now */
+        if (full) {
+            output->truncated[stream] = true;
+            return false;
+        }
+        output->len[stream] += (uint64_t)n;
+        if (output->ordered)
+            note_order(output, stream, (uint32_t)n);
+    }
+}
+
+void output_end(struct output *output) {
+    for (int i = 0; i < 2; i++)
+        if (output->len[i] > KEEP_BYTES)
+            (void)madvise(output->data[i], output->len[i], MADV_DONTNEED);
+}

@@ -1,0 +1,125 @@
+/* Jobs that wait for a slot, and which slot a job may have. */
+#include "worker.h"
+
+struct waiting *queue_free(struct worker *worker) {
+    for (unsigned i = 0; i < worker->waiting_count; i++)
+        if (!worker->waiting[i].used)
+            return &worker->waiting[i];
+    return NULL;
+}
+
+void queue_add(struct worker *worker, struct waiting *waiting) {
+    waiting->used = true;
+    waiting->order = worker->order++;
+}
+
+void queue_drop(struct worker *worker, struct waiting *waiting) {
+    (void)worker;
+    fds_close(&waiting->fds);
+    waiting->used = false;
+}
+
+struct waiting *queue_find(struct worker *worker, uint64_t job_id) {
+    for (unsigned i = 0; i < worker->waiting_count; i++)
+        if (worker->waiting[i].used && worker->waiting[i].job.job_id == job_id)
+            return &worker->waiting[i];
+    return NULL;
+}
+
+/* The one that has waited longest among those after `order`. */
+static struct waiting *next_waiting(struct worker *worker, uint64_t order) {
+    struct waiting *found = NULL;
+    for (unsigned i = 0; i < worker->waiting_count; i++) {
+        struct waiting *waiting = &worker->waiting[i];
+        if (waiting->used && waiting->order >= order && (!found || waiting->order < found->order))
+            found = waiting;
+    }
+    return found;
+}
+
+static bool serves(const struct slot *slot, const struct sbx_job *job) {
+    if (slot->mounts != job->mounts)
+        return false;
+    if (!slot->jobs_run)
+        return true;
+    return job->mode == SBX_MODE_RECYCLED && slot->tenant == job->tenant;
+}
+
+static struct slot *find_held(struct worker *worker, uint64_t job_id) {
+    for (unsigned i = 0; i < worker->slot_count; i++)
+        if (worker->slot[i].held_by == job_id)
+            return &worker->slot[i];
+    return NULL;
+}
+
+/* A slot this job may have; one that was used is preferred, so that fresh ones stay for those who
+ * need them. */
+static struct slot *find_idle(struct worker *worker, const struct sbx_job *job) {
+    struct slot *found = NULL;
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        struct slot *slot = &worker->slot[i];
+        if (slot->state != SLOT_IDLE || slot->held_by || !serves(slot, job))
+            continue;
+        if (slot->jobs_run)
+            return slot;
+        if (!found)
+            found = slot;
+    }
+    return found;
+}
+
+/* Gives up an idle slot that cannot serve this job, so that one that can is built in its place. */
+static void make_room(struct worker *worker, const struct sbx_job *job) {
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        struct slot *slot = &worker->slot[i];
+        if (slot->state == SLOT_IDLE && !slot->held_by && !serves(slot, job)) {
+            slot->mounts = job->mounts;
+            slot_retire(worker, slot);
+            return;
+        }
+    }
+}
+
+/* Whether a slot is on its way that this job can have. */
+static bool expected(struct worker *worker, const struct sbx_job *job) {
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        const struct slot *slot = &worker->slot[i];
+        bool coming = slot->state == SLOT_EMPTY || slot->state == SLOT_BUILDING ||
+                      slot->state == SLOT_DYING;
+        if (coming && slot->mounts == job->mounts)
+            return true;
+    }
+    return false;
+}
+
+/* Returns whether the job has left the queue. */
+static bool try_start(struct worker *worker, struct waiting *waiting) {
+    const struct sbx_job *job = &waiting->job;
+    struct slot *slot;
+    if (job->after) {
+        slot = find_held(worker, job->after);
+        if (slot && slot->state != SLOT_IDLE)
+            return false;
+        if (!slot) {
+            result_send_unstarted(worker, job, SBX_REASON_HELPER, (struct fault){0, 0});
+            queue_drop(worker, waiting);
+            return true;
+        }
+    } else if (!(slot = find_idle(worker, job))) {
+        if (!expected(worker, job))
+            make_room(worker, job);
+        return false;
+    }
+    slot_start(worker, slot, waiting);
+    queue_drop(worker, waiting);
+    return true;
+}
+
+void queue_run(struct worker *worker) {
+    uint64_t order = 0;
+    struct waiting *waiting;
+    while ((waiting = next_waiting(worker, order))) {
+        order = waiting->order + 1;
+        (void)try_start(worker, waiting);
+    }
+}

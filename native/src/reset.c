@@ -1,0 +1,198 @@
+/*
+ * Makes a recycled slot as it was, and proves it. Runs in init when every process of the job is
+ * gone, so nothing changes underneath. Whatever cannot be proved clean ends the slot instead.
+ *
+ * What a job can leave behind in a slot is: files, and the attributes of the three directories it
+ * may write to; System V IPC objects (POSIX queues are denied by the filter); pids used (init.c).
+ * Everything else dies with its processes. Network state needs an interface that is up, and a slot
+ * whose lo was up is not recycled (worker.c).
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/xattr.h>
+
+#include "internal.h"
+
+enum {
+    /* Beyond this a new slot (about 3 ms, off the hot path) is cheaper than deleting. */
+    MAX_DELETIONS = 512,
+    MAX_DEPTH = 32,
+    /* Inode times advance with the timer tick (10 ms at HZ=100) before Linux 6.13; a change within
+     * two ticks of the note might leave the time as it was. */
+    TICK_GUARD_NS = 20000000,
+};
+
+static const char *const place_names[PLACES] = {"work", "tmp", "shm"};
+static const mode_t place_modes[PLACES] = {0755, 01777, 01777};
+
+/* What is in use, not what is free: the size may be set anew for each job. */
+static int note(struct pristine *pristine) {
+    struct statfs fs;
+    struct stat st;
+    for (int i = 0; i < PLACES; i++) {
+        if (fstat(pristine->place[i], &st) < 0)
+            return -1;
+        pristine->times[i] = (struct times){st.st_ctim, st.st_mtim, st.st_atim};
+    }
+    if (fstatfs(pristine->place[0], &fs) < 0)
+        return -1;
+    pristine->used_blocks = fs.f_blocks - fs.f_bfree;
+    pristine->used_inodes = fs.f_files - fs.f_ffree;
+    return clock_gettime(CLOCK_REALTIME, &pristine->taken);
+}
+
+int pristine_note(struct pristine *pristine, int tmpfs) {
+    for (int i = 0; i < PLACES; i++) {
+        pristine->place[i] =
+            openat(tmpfs, place_names[i], O_DIRECTORY | O_RDONLY | O_NOATIME | O_CLOEXEC);
+        if (pristine->place[i] < 0)
+            return -1;
+    }
+    return note(pristine);
+}
+
+static bool usage_is_pristine(const struct pristine *pristine) {
+    struct statfs fs;
+    return fstatfs(pristine->place[0], &fs) == 0 &&
+           fs.f_blocks - fs.f_bfree == pristine->used_blocks &&
+           fs.f_files - fs.f_ffree == pristine->used_inodes;
+}
+
+static bool same_time(struct timespec a, struct timespec b) {
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool same_times(const struct stat *st, const struct times *noted) {
+    return same_time(st->st_ctim, noted->changed) && same_time(st->st_mtim, noted->modified) &&
+           same_time(st->st_atim, noted->accessed);
+}
+
+/* A directory's ctime changes with any entry made or removed and with any attribute set. */
+static bool untouched(const struct pristine *pristine) {
+    struct stat st;
+    for (int i = 0; i < PLACES; i++) {
+        const struct times *noted = &pristine->times[i];
+        if (fstat(pristine->place[i], &st) < 0 || !same_times(&st, noted))
+            return false;
+        int64_t age = (pristine->taken.tv_sec - noted->changed.tv_sec) * 1000000000ll +
+                      pristine->taken.tv_nsec - noted->changed.tv_nsec;
+        if (age < TICK_GUARD_NS)
+            return false;
+    }
+    return usage_is_pristine(pristine);
+}
+
+static int ipc_is_empty(void) {
+    struct shm_info shm;
+    struct seminfo sem;
+    struct msginfo msg;
+    if (shmctl(0, SHM_INFO, (struct shmid_ds *)&shm) < 0 || semctl(0, 0, SEM_INFO, &sem) < 0 ||
+        msgctl(0, MSG_INFO, (struct msqid_ds *)&msg) < 0)
+        return -1;
+    if (shm.used_ids || sem.semusz || msg.msgpool) {
+        errno = EBUSY;
+        return -1;
+    }
+    return 0;
+}
+
+static int open_directory(int parent, const char *name) {
+    const struct open_how how = {.flags = O_DIRECTORY | O_RDONLY | O_CLOEXEC,
+                                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+                                            RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
+    return sys_openat2(parent, name, &how);
+}
+
+static int empty_directory(int dir, unsigned depth, unsigned *budget);
+
+static int remove_entry(int dir, const char *name, unsigned depth, unsigned *budget) {
+    if ((*budget)-- == 0) {
+        errno = EFBIG;
+        return -1;
+    }
+    if (unlinkat(dir, name, 0) == 0)
+        return 0;
+    if (errno != EISDIR)
+        return -1;
+    autoclose int child = open_directory(dir, name);
+    if (child < 0 || empty_directory(child, depth + 1, budget) < 0)
+        return -1;
+    return unlinkat(dir, name, AT_REMOVEDIR);
+}
+
+/* What getdents64(2) gives; the C library's DIR would allocate. */
+struct entry {
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+};
+
+static int empty_directory(int dir, unsigned depth, unsigned *budget) {
+    _Alignas(struct entry) char buffer[2048];
+    if (depth > MAX_DEPTH) {
+        errno = ELOOP;
+        return -1;
+    }
+    for (;;) {
+        if (lseek(dir, 0, SEEK_SET) < 0)
+            return -1;
+        long len = syscall(SYS_getdents64, dir, buffer, sizeof buffer);
+        if (len < 0)
+            return -1;
+        bool any = false;
+        for (long at = 0; at < len;) {
+            const struct entry *entry = (const struct entry *)(buffer + at);
+            at += entry->reclen;
+            if (!strcmp(entry->name, ".") || !strcmp(entry->name, ".."))
+                continue;
+            if (remove_entry(dir, entry->name, depth, budget) < 0)
+                return -1;
+            any = true;
+        }
+        if (!any)
+            return 0;
+    }
+}
+
+/* The directory itself: entries, times, mode, owner, extended attributes (which ACLs are, too).
+ * Setting nothing that is as it should be lets its times grow old enough for untouched(). */
+static int restore_place(const struct pristine *pristine, int place, unsigned *budget) {
+    static const uid_t owner[PLACES] = {JOB_UID, INIT_UID, INIT_UID};
+    int dir = pristine->place[place];
+    struct stat st;
+    if (empty_directory(dir, 0, budget) < 0 || fstat(dir, &st) < 0)
+        return -1;
+    if ((st.st_mode & 07777) != place_modes[place] && fchmod(dir, place_modes[place]) < 0)
+        return -1;
+    if (!same_times(&st, &pristine->times[place]) && futimens(dir, NULL) < 0)
+        return -1;
+    if (flistxattr(dir, NULL, 0) > 0 || st.st_uid != owner[place] || st.st_gid != owner[place]) {
+        errno = EPERM;
+        return -1;
+    }
+    return 0;
+}
+
+int slot_reset(struct pristine *pristine, struct fault *fault) {
+    unsigned budget = MAX_DELETIONS;
+    if (ipc_is_empty() < 0)
+        return fail(fault, SBX_STEP_RESET);
+    if (untouched(pristine))
+        return note(pristine) < 0 ? fail(fault, SBX_STEP_RESET) : 0;
+    for (int i = 0; i < PLACES; i++)
+        if (restore_place(pristine, i, &budget) < 0)
+            return fail(fault, SBX_STEP_RESET);
+    if (!usage_is_pristine(pristine)) {
+        errno = ENOTEMPTY;
+        return fail(fault, SBX_STEP_RESET);
+    }
+    return note(pristine) < 0 ? fail(fault, SBX_STEP_RESET) : 0;
+}

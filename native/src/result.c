@@ -1,0 +1,131 @@
+/* The one report of each job: why it ended, what it used, what it printed. */
+#define _GNU_SOURCE
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "worker.h"
+
+struct payload {
+    struct iovec part[4]; /* the struct, stdout, stderr, segments */
+};
+
+static uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
+
+static void measure(struct slot *slot, const struct slot_msg *end, struct sbx_result *ret) {
+    struct usage usage;
+    uint64_t exec = slot->shared->exec_ns;
+    uint64_t end_ns = end ? end->end_ns : slot->killed_ns;
+    cgroup_usage(&slot->cgroup, &usage);
+    ret->cpu_time_ns = less(usage.cpu_ns, slot->shared->setup_cpu_ns + (end ? end->init_cpu_ns : 0));
+    ret->wall_time_ns = exec ? less(end_ns, exec) : 0;
+    ret->memory_bytes = usage.memory;
+    ret->memory_peak_bytes = usage.memory_peak;
+    ret->memory_source = slot->cgroup.version == 2 ? SBX_MEMORY_V2_PEAK : SBX_MEMORY_V1_MAX;
+    ret->process_limit_hits = usage.process_limit_hits;
+}
+
+static void drain(struct slot *slot, struct sbx_result *ret) {
+    struct output *output = &slot->output;
+    for (unsigned i = 0; i < 2; i++)
+        if (slot->output_fd[i] >= 0)
+            (void)output_read(output, i, slot->output_fd[i]);
+    ret->stdout_len = output->len[0];
+    ret->stderr_len = output->len[1];
+    ret->segments = output->segments;
+    if (output->truncated[0])
+        ret->flags |= SBX_RESULT_STDOUT_TRUNCATED;
+    if (output->truncated[1])
+        ret->flags |= SBX_RESULT_STDERR_TRUNCATED;
+}
+
+/* In the order in which one explains the other: a program that was killed for memory also exited
+ * somehow; one that printed too much may also have run too long. */
+static void decide(struct slot *slot, const struct slot_msg *end, struct sbx_result *ret) {
+    const struct sbx_limits *limits = &slot->job.limits;
+    ret->step = slot->shared->fault.step;
+    ret->error = slot->shared->fault.error;
+    ret->exit_code = end ? end->exit_code : 0;
+    ret->signal = end ? end->signal : SIGKILL;
+    if (cgroup_oom(&slot->cgroup) || slot->reason == SBX_REASON_MEMORY)
+        ret->reason = SBX_REASON_MEMORY;
+    else if (slot->reason)
+        ret->reason = slot->reason;
+    else if (ret->step)
+        ret->reason = SBX_REASON_SETUP;
+    else if (ret->flags & (SBX_RESULT_STDOUT_TRUNCATED | SBX_RESULT_STDERR_TRUNCATED))
+        ret->reason = SBX_REASON_OUTPUT;
+    else if (ret->cpu_time_ns > limits->cpu_time_ns)
+        ret->reason = SBX_REASON_CPU_TIME;
+    else if (ret->wall_time_ns > limits->wall_time_ns)
+        ret->reason = SBX_REASON_WALL_TIME;
+    else
+        ret->reason = ret->signal ? SBX_REASON_SIGNALED : SBX_REASON_EXITED;
+}
+
+/* A payload too large for one message travels in a memfd. */
+static int to_memfd(const struct payload *payload) {
+    autoclose int fd = memfd_create("output", MFD_CLOEXEC);
+    for (int i = 1; fd >= 0 && i < 4; i++) {
+        const char *at = payload->part[i].iov_base;
+        for (size_t left = payload->part[i].iov_len; left;) {
+            ssize_t n = write(fd, at, left);
+            if (n <= 0)
+                return -1;
+            at += n;
+            left -= (size_t)n;
+        }
+    }
+    return take_fd(&fd);
+}
+
+static void send_payload(struct worker *worker, struct sbx_result *result,
+                         const struct payload *payload) {
+    struct fds fds = {0};
+    size_t parts = 4;
+    uint64_t bytes = result->stdout_len + result->stderr_len + result->segments * sizeof(uint32_t);
+    if (bytes > SBX_INLINE_OUTPUT) {
+        parts = 1;
+        fds.fd[0] = to_memfd(payload);
+        fds.count = fds.fd[0] >= 0;
+        result->flags |= SBX_RESULT_MEMFD;
+        if (!fds.count) { /* no memory on the host for what was printed */
+            result->reason = SBX_REASON_HELPER;
+            result->flags &= ~(uint32_t)SBX_RESULT_MEMFD;
+            result->stdout_len = result->stderr_len = result->segments = 0;
+        }
+    }
+    worker_send(worker, payload->part, parts, &fds);
+    fds_close(&fds);
+}
+
+enum sbx_reason result_send(struct worker *worker, struct slot *slot, const struct slot_msg *end) {
+    struct sbx_result result = {.type = SBX_MSG_RESULT, .job_id = slot->job.job_id};
+    measure(slot, end, &result);
+    drain(slot, &result);
+    decide(slot, end, &result);
+    if (slot->held_by == slot->job.job_id)
+        result.flags |= SBX_RESULT_HELD;
+    struct output *output = &slot->output;
+    struct payload payload = {{{&result, sizeof result},
+                               {output->data[0], result.stdout_len},
+                               {output->data[1], result.stderr_len},
+                               {output->segment, result.segments * sizeof(uint32_t)}}};
+    send_payload(worker, &result, &payload);
+    output_end(output);
+    slot->active = false;
+    worker->stats.jobs++;
+    return result.reason;
+}
+
+void result_send_unstarted(struct worker *worker, const struct sbx_job *job,
+                           enum sbx_reason reason, struct fault fault) {
+    struct sbx_result result = {.type = SBX_MSG_RESULT,
+                                .reason = reason,
+                                .job_id = job->job_id,
+                                .step = fault.step,
+                                .error = fault.error};
+    struct iovec part = {&result, sizeof result};
+    worker_send(worker, &part, 1, NULL);
+    worker->stats.jobs++;
+}

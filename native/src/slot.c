@@ -1,0 +1,386 @@
+/*
+ * One slot as the worker sees it.
+ *
+ *   EMPTY -> BUILDING -> IDLE -> RUNNING -> RESETTING -> IDLE …
+ *                                   any of them -> DYING -> EMPTY
+ *
+ * A limit, a cancellation, a doubt about cleanliness: each is answered by killing init, and with it
+ * the kernel kills everything in the slot's pid namespace. Init's pidfd becomes readable when all
+ * of it is gone, so no process can outlive that and there is nothing to poll.
+ */
+#define _GNU_SOURCE
+#include <net/if.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "worker.h"
+
+enum { MS = 1000000 };
+static const uint64_t SETUP_NS = 10000ull * MS;      /* for building, set-up and reset */
+static const uint64_t FIRST_RETRY_NS = 100ull * MS;  /* after a slot could not be made; doubles */
+static const uint64_t CPU_STEP_NS = MS / 2;          /* least time between two looks at the CPU */
+
+static void forget(struct slot *slot) {
+    slot->sock = slot->init_pidfd = slot->job_pidfd = slot->tmpfs = slot->network = -1;
+    slot->output_fd[0] = slot->output_fd[1] = slot->writer_fd[0] = slot->writer_fd[1] = -1;
+    slot->builder = 0;
+    slot->tenant = 0;
+    slot->jobs_run = slot->held_by = 0;
+    slot->tainted = slot->lo_up = slot->active = false;
+    slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
+}
+
+int slot_init(struct slot *slot, const struct config *config, unsigned index) {
+    slot->index = index;
+    forget(slot);
+    cgroup_init(&slot->cgroup);
+    slot->shared = mmap(NULL, sizeof *slot->shared, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (slot->shared == MAP_FAILED ||
+        madvise(slot->shared, sizeof *slot->shared, MADV_DONTFORK) < 0)
+        return -1;
+    return output_init(&slot->output, config->output_max);
+}
+
+static void close_output(struct slot *slot) {
+    for (int i = 0; i < 2; i++) {
+        close_fd(&slot->output_fd[i]);
+        close_fd(&slot->writer_fd[i]);
+    }
+    close_fd(&slot->job_pidfd);
+}
+
+/* Everything of this life is gone; the slot may be built anew. */
+static void tear_down(struct worker *worker, struct slot *slot) {
+    close_output(slot);
+    close_fd(&slot->sock);
+    close_fd(&slot->init_pidfd);
+    close_fd(&slot->tmpfs);
+    close_fd(&slot->network);
+    cgroup_remove(&slot->cgroup, worker->config, slot->index);
+    if (slot->builder > 0)
+        (void)waitpid(slot->builder, NULL, __WALL);
+    forget(slot);
+    slot->state = SLOT_EMPTY;
+    slot->generation++;
+}
+
+static void report_failure(struct worker *worker, struct slot *slot, struct fault fault) {
+    unsigned shift = slot->failures < 6 ? slot->failures : 6;
+    slot->failures++;
+    slot->retry_at_ns = clock_ns(CLOCK_MONOTONIC) + (FIRST_RETRY_NS << shift);
+    struct sbx_slot_error message = {SBX_MSG_SLOT_ERROR, fault.step, fault.error,
+                                     (uint32_t)((FIRST_RETRY_NS << shift) / MS)};
+    struct iovec part = {&message, sizeof message};
+    worker_send(worker, &part, 1, NULL);
+}
+
+static int start_builder(struct worker *worker, struct slot *slot, int slot_end) {
+    const int pass = 1;
+    if (setsockopt(slot->sock, SOL_SOCKET, SO_PASSCRED, &pass, sizeof pass) < 0 ||
+        worker_watch(worker, slot->sock, EPOLLIN, FROM_SLOT, slot) < 0 ||
+        worker_watch(worker, slot->cgroup.oom, slot->cgroup.version == 2 ? EPOLLPRI : EPOLLIN,
+                     FROM_OOM, slot) < 0)
+        return -1;
+    memset(slot->shared, 0, sizeof *slot->shared);
+    struct slot_plan plan = {.config = worker->config,
+                             .shared = slot->shared,
+                             .sock = slot_end,
+                             .index = slot->index,
+                             .mounts = slot->mounts,
+                             .cgroup_dir = -1};
+    for (int i = 0; i < CG_KINDS; i++)
+        plan.cgroup_procs[i] = slot->cgroup.procs[i];
+    if (slot->cgroup.version == 2)
+        plan.cgroup_dir = slot->cgroup.dir[CG_MEMORY];
+    slot->builder = builder_start(&plan);
+    return slot->builder < 0 ? -1 : 0;
+}
+
+void slot_build(struct worker *worker, struct slot *slot) {
+    int ends[2] = {-1, -1};
+    struct fault fault = {SBX_STEP_CGROUP, 0};
+    slot->retry_at_ns = 0;
+    slot->disk_bytes = worker->config->disk_bytes;
+    slot->disk_inodes = worker->config->disk_inodes;
+    if (cgroup_make(&slot->cgroup, worker->config, slot->index) < 0) {
+        fault.error = errno;
+    } else if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+        fail(&fault, SBX_STEP_CLONE);
+    } else {
+        slot->sock = ends[0];
+        slot->state = SLOT_BUILDING;
+        slot->deadline_ns = clock_ns(CLOCK_MONOTONIC) + SETUP_NS;
+        if (start_builder(worker, slot, ends[1]) == 0) {
+            (void)close(ends[1]);
+            worker->stats.slots_made++;
+            return;
+        }
+        fail(&fault, SBX_STEP_CLONE);
+        (void)close(ends[1]);
+    }
+    tear_down(worker, slot);
+    report_failure(worker, slot, fault);
+}
+
+static void kill_slot(struct worker *worker, struct slot *slot) {
+    if (slot->state == SLOT_DYING || slot->state == SLOT_EMPTY)
+        return;
+    slot->state = SLOT_DYING;
+    slot->held_by = 0;
+    slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
+    worker->stats.slots_retired++;
+    if (slot->init_pidfd >= 0)
+        (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL); /* ESRCH: it is dead already */
+    else
+        tear_down(worker, slot); /* init was never made, and the builder ends by itself */
+}
+
+void slot_retire(struct worker *worker, struct slot *slot) { kill_slot(worker, slot); }
+
+void slot_kill_job(struct worker *worker, struct slot *slot, enum sbx_reason reason) {
+    if (!slot->active || slot->reason)
+        return;
+    slot->reason = reason;
+    slot->killed_ns = clock_ns(CLOCK_MONOTONIC);
+    kill_slot(worker, slot);
+}
+
+/* ---- starting a job ---- */
+
+static int set_loopback(struct slot *slot, bool up) {
+    struct ifreq request = {.ifr_name = "lo"};
+    if (slot->lo_up == up)
+        return 0;
+    slot->tainted = true; /* what connections leave in the namespace goes with it */
+    slot->lo_up = up;
+    request.ifr_flags = up ? IFF_UP | IFF_LOOPBACK : IFF_LOOPBACK;
+    return ioctl(slot->network, SIOCSIFFLAGS, &request);
+}
+
+static int set_disk(struct slot *slot, const struct sbx_limits *limits) {
+    if (slot->disk_bytes == limits->disk_bytes && slot->disk_inodes == limits->disk_inodes)
+        return 0;
+    slot->disk_bytes = limits->disk_bytes;
+    slot->disk_inodes = limits->disk_inodes;
+    return tmpfs_resize(slot->tmpfs, limits->disk_bytes, limits->disk_inodes);
+}
+
+static int apply(struct slot *slot, const struct sbx_job *job, struct fault *fault) {
+    if (cgroup_set_limits(&slot->cgroup, &job->limits) < 0)
+        return fail(fault, SBX_STEP_LIMITS);
+    if (set_disk(slot, &job->limits) < 0)
+        return fail(fault, SBX_STEP_TMPFS);
+    if (set_loopback(slot, job->flags & SBX_JOB_LOOPBACK) < 0)
+        return fail(fault, SBX_STEP_NETWORK);
+    return 0;
+}
+
+/* The CPU limit cannot be reached before every CPU has worked for an equal part of what is left. */
+static uint64_t earliest_cpu(const struct worker *worker, uint64_t now, uint64_t left) {
+    uint64_t wait = left / worker->cpus;
+    return now + (wait < CPU_STEP_NS ? CPU_STEP_NS : wait);
+}
+
+void slot_start(struct worker *worker, struct slot *slot, struct waiting *waiting) {
+    struct fault fault = {0, 0};
+    struct sbx_job *job = &waiting->job;
+    struct iovec parts[] = {{job, sizeof *job}, {waiting->blob, job->blob_len}};
+    slot->job = *job;
+    slot->held_by = 0;
+    slot->reason = 0;
+    output_begin(&slot->output, job->limits.output_bytes, job->flags & SBX_JOB_ORDER);
+    uint64_t now = clock_ns(CLOCK_MONOTONIC);
+    if (apply(slot, job, &fault) < 0 || message_send(slot->sock, parts, 2, &waiting->fds) < 0) {
+        if (!fault.step)
+            fail(&fault, SBX_STEP_BLOB);
+        result_send_unstarted(worker, job, SBX_REASON_SETUP, fault);
+        kill_slot(worker, slot);
+        return;
+    }
+    slot->state = SLOT_RUNNING;
+    slot->active = true;
+    slot->tenant = job->tenant;
+    slot->jobs_run++;
+    slot->started_ns = now;
+    slot->deadline_ns = now + job->limits.wall_time_ns;
+    slot->next_cpu_ns = earliest_cpu(worker, now, job->limits.cpu_time_ns);
+}
+
+/* ---- what the slot says ---- */
+
+static void on_cloned(struct worker *worker, struct slot *slot, struct fds *fds) {
+    if (fds->count != 1 || worker_watch(worker, fds->fd[0], EPOLLIN, FROM_INIT, slot) < 0)
+        return; /* the build's time limit will find it */
+    slot->init_pidfd = take_fd(&fds->fd[0]);
+}
+
+static void on_built(struct slot *slot, struct fds *fds) {
+    if (fds->count != 2)
+        return;
+    slot->tmpfs = take_fd(&fds->fd[0]);
+    slot->network = take_fd(&fds->fd[1]);
+    slot->failures = 0;
+    (void)waitpid(slot->builder, NULL, __WALL); /* it has let init go, which was its last act */
+    slot->builder = 0;
+}
+
+static int watch_output(struct worker *worker, struct slot *slot, struct fds *fds) {
+    close_output(slot);
+    for (int i = 0; i < 2; i++) {
+        slot->output_fd[i] = take_fd(&fds->fd[2 * i]);
+        slot->writer_fd[i] = take_fd(&fds->fd[2 * i + 1]);
+        if (worker_watch(worker, slot->output_fd[i], EPOLLIN, i ? FROM_STDERR : FROM_STDOUT, slot) <
+            0)
+            return -1;
+    }
+    return 0;
+}
+
+/* A prepared process waits, and has sent its pipes; pid is its own on the host. */
+static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, pid_t pid) {
+    memset(slot->shared, 0, sizeof *slot->shared);
+    if (fds->count != 4 || watch_output(worker, slot, fds) < 0 ||
+        (slot->job_pidfd = sys_pidfd_open(pid)) < 0 || cgroup_begin(&slot->cgroup) < 0) {
+        kill_slot(worker, slot);
+        return;
+    }
+    if (!slot->held_by && (slot->tainted || cgroup_is_stale(&slot->cgroup))) {
+        kill_slot(worker, slot);
+        return;
+    }
+    if (slot->jobs_run)
+        worker->stats.slots_recycled++;
+    slot->state = SLOT_IDLE;
+    slot->deadline_ns = UINT64_MAX;
+}
+
+static void on_end(struct worker *worker, struct slot *slot, const struct slot_msg *end) {
+    struct slot_order order = {.keep = !!(slot->job.flags & SBX_JOB_HOLD)};
+    struct iovec part = {&order, sizeof order};
+    bool once = slot->job.mode == SBX_MODE_FRESH || !worker->recycles || slot->tainted;
+    if (order.keep)
+        slot->held_by = slot->job.job_id;
+    slot->state = SLOT_RESETTING;
+    slot->next_cpu_ns = UINT64_MAX;
+    slot->deadline_ns = clock_ns(CLOCK_MONOTONIC) + SETUP_NS;
+    enum sbx_reason reason = result_send(worker, slot, end);
+    /* The answer is on its way; from here on nobody waits. */
+    if (reason == SBX_REASON_MEMORY || (once && !order.keep) ||
+        message_send(slot->sock, &part, 1, NULL) < 0)
+        kill_slot(worker, slot);
+}
+
+static void on_message(struct worker *worker, struct slot *slot) {
+    struct slot_msg msg;
+    struct iovec part = {&msg, sizeof msg};
+    struct fds fds;
+    pid_t pid = 0;
+    ssize_t n = message_receive(slot->sock, &part, 1, &fds, &pid, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n != sizeof msg) {
+        /* Closed: init is dead, which its pidfd tells, or was never made. */
+        (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->sock, NULL);
+        if (slot->init_pidfd < 0)
+            kill_slot(worker, slot);
+    } else if (msg.type == SLOT_CLONED) {
+        on_cloned(worker, slot, &fds);
+    } else if (msg.type == SLOT_FAILED) {
+        kill_slot(worker, slot);
+        report_failure(worker, slot, msg.fault);
+    } else if (slot->state == SLOT_DYING) {
+        /* what it said before it was killed */
+    } else if (msg.type == SLOT_BUILT) {
+        on_built(slot, &fds);
+    } else if (msg.type == SLOT_READY) {
+        on_ready(worker, slot, &fds, pid);
+    } else if (msg.type == SLOT_END && slot->active) {
+        on_end(worker, slot, &msg);
+    } else if (msg.type == SLOT_UNCLEAN) {
+        kill_slot(worker, slot);
+    }
+    fds_close(&fds);
+}
+
+static void on_init_gone(struct worker *worker, struct slot *slot) {
+    siginfo_t info;
+    (void)waitid(P_PIDFD, (id_t)slot->init_pidfd, &info, WEXITED | __WALL);
+    if (slot->active) {
+        if (!slot->reason)
+            slot->reason = cgroup_oom(&slot->cgroup) ? SBX_REASON_MEMORY : SBX_REASON_HELPER;
+        (void)result_send(worker, slot, NULL);
+    }
+    bool building = slot->state == SLOT_BUILDING;
+    tear_down(worker, slot);
+    if (building && !slot->retry_at_ns)
+        report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
+}
+
+void slot_event(struct worker *worker, struct slot *slot, enum source source) {
+    if (source == FROM_SLOT)
+        on_message(worker, slot);
+    else if (source == FROM_INIT)
+        on_init_gone(worker, slot);
+    else if (source == FROM_OOM && cgroup_oom(&slot->cgroup))
+        slot_kill_job(worker, slot, SBX_REASON_MEMORY);
+    else if ((source == FROM_STDOUT || source == FROM_STDERR) && slot->active &&
+             !output_read(&slot->output, source == FROM_STDERR,
+                          slot->output_fd[source == FROM_STDERR]))
+        slot_kill_job(worker, slot, SBX_REASON_OUTPUT);
+}
+
+/* ---- time ---- */
+
+/* The wall clock runs from exec, which the prepared process notes in the shared page. */
+static void on_deadline(struct worker *worker, struct slot *slot, uint64_t now) {
+    if (!slot->active) {
+        kill_slot(worker, slot);
+        return;
+    }
+    uint64_t exec = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE);
+    uint64_t due = exec ? exec + slot->job.limits.wall_time_ns : slot->started_ns + SETUP_NS;
+    if (now >= due) {
+        slot_kill_job(worker, slot, exec ? SBX_REASON_WALL_TIME : SBX_REASON_SETUP);
+        return;
+    }
+    uint64_t again = now + slot->job.limits.wall_time_ns; /* while exec is still to come */
+    slot->deadline_ns = exec || again > due ? due : again;
+}
+
+static void on_cpu(struct worker *worker, struct slot *slot, uint64_t now) {
+    uint64_t limit = slot->job.limits.cpu_time_ns;
+    uint64_t used = cgroup_cpu_ns(&slot->cgroup) - slot->cgroup.base_cpu_ns;
+    uint64_t setup = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE)
+                         ? slot->shared->setup_cpu_ns
+                         : used;
+    used = used > setup ? used - setup : 0;
+    if (used > limit)
+        slot_kill_job(worker, slot, SBX_REASON_CPU_TIME);
+    else
+        slot->next_cpu_ns = earliest_cpu(worker, now, limit - used);
+}
+
+uint64_t slot_next(const struct slot *slot) {
+    if (slot->state == SLOT_EMPTY)
+        return slot->retry_at_ns;
+    return slot->deadline_ns < slot->next_cpu_ns ? slot->deadline_ns : slot->next_cpu_ns;
+}
+
+uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now) {
+    if (slot->state == SLOT_EMPTY) {
+        if (!worker->stopping && slot->retry_at_ns <= now)
+            slot_build(worker, slot);
+    } else {
+        if (slot->deadline_ns <= now)
+            on_deadline(worker, slot, now);
+        if (slot->next_cpu_ns <= now)
+            on_cpu(worker, slot, now);
+    }
+    return slot_next(slot);
+}

@@ -1,0 +1,276 @@
+/*
+ * The worker: one epoll loop, one thread, all the privilege.
+ *
+ * It sleeps until sandboxd, a slot, or a deadline wants something. Nothing in the loop waits for a
+ * job or for the making of a slot, so its length bounds how late a limit can be: some tens of
+ * microseconds for each event.
+ */
+#define _GNU_SOURCE
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "worker.h"
+
+enum {
+    MAX_EVENTS = 64,
+    SEND_BUFFER = 8 << 20,  /* room for a full inline result of every slot at once */
+    STUCK_DAEMON_MS = 5000, /* with that much unread, sandboxd is not coming back */
+};
+
+int worker_watch(struct worker *worker, int fd, uint32_t events, enum source source,
+                 const struct slot *slot) {
+    struct epoll_event event = {.events = events};
+    event.data.u64 = source;
+    if (slot)
+        event.data.u64 |= (uint64_t)slot->index << 8 | (uint64_t)slot->generation << 32;
+    return epoll_ctl(worker->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+void worker_send(struct worker *worker, const struct iovec *parts, size_t count,
+                 const struct fds *fds) {
+    while (message_send(worker->sock, parts, count, fds) < 0) {
+        struct pollfd writable = {.fd = worker->sock, .events = POLLOUT};
+        if (errno != EAGAIN || poll(&writable, 1, STUCK_DAEMON_MS) <= 0) {
+            worker->stopping = true; /* no one is there to be told */
+            return;
+        }
+    }
+}
+
+static void say_hello(struct worker *worker) {
+    struct sbx_hello hello = {.type = SBX_MSG_HELLO,
+                              .abi = SBX_ABI,
+                              .slots = worker->slot_count,
+                              .cgroup_version = worker->config->cgroup_version,
+                              .recycles = worker->recycles,
+                              .pid = (uint32_t)getpid()};
+    struct iovec part = {&hello, sizeof hello};
+    worker_send(worker, &part, 1, NULL);
+}
+
+/* ---- messages of sandboxd ---- */
+
+static void on_job(struct worker *worker, struct waiting *waiting, size_t len) {
+    waiting->job.blob_len = (uint32_t)(len - sizeof waiting->job);
+    if (waiting->job.limits.output_bytes > worker->config->output_max)
+        waiting->job.limits.output_bytes = worker->config->output_max;
+    queue_add(worker, waiting);
+}
+
+static struct slot *find_job(struct worker *worker, uint64_t job_id) {
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        struct slot *slot = &worker->slot[i];
+        if (slot->active && slot->job.job_id == job_id)
+            return slot;
+    }
+    return NULL;
+}
+
+static void on_kill(struct worker *worker, const struct sbx_control *control) {
+    struct waiting *waiting = queue_find(worker, control->job_id);
+    struct slot *slot = find_job(worker, control->job_id);
+    if (waiting) {
+        result_send_unstarted(worker, &waiting->job, control->value, (struct fault){0, 0});
+        queue_drop(worker, waiting);
+    } else if (slot) {
+        slot_kill_job(worker, slot, control->value);
+    } /* else it has ended, and its result is on the way */
+}
+
+static void on_signal(struct worker *worker, const struct sbx_control *control) {
+    struct slot *slot = find_job(worker, control->job_id);
+    if (slot && slot->shared->exec_ns)
+        (void)sys_pidfd_send_signal(slot->job_pidfd, (int)control->value); /* may have ended */
+}
+
+static void on_release(struct worker *worker, const struct sbx_control *control) {
+    for (unsigned i = 0; i < worker->slot_count; i++)
+        if (worker->slot[i].held_by == control->job_id && !worker->slot[i].active)
+            slot_retire(worker, &worker->slot[i]);
+}
+
+static void on_stats(struct worker *worker) {
+    struct sbx_stats *stats = &worker->stats;
+    stats->type = SBX_MSG_STATS_IS;
+    stats->ready = stats->running = stats->preparing = stats->held = stats->waiting = 0;
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        const struct slot *slot = &worker->slot[i];
+        if (slot->active)
+            stats->running++;
+        else if (slot->held_by)
+            stats->held++;
+        else if (slot->state == SLOT_IDLE)
+            stats->ready++;
+        else
+            stats->preparing++;
+    }
+    for (unsigned i = 0; i < worker->waiting_count; i++)
+        stats->waiting += worker->waiting[i].used;
+    struct iovec part = {stats, sizeof *stats};
+    worker_send(worker, &part, 1, NULL);
+}
+
+static void on_control(struct worker *worker, const struct sbx_control *control) {
+    if (control->type == SBX_MSG_KILL)
+        on_kill(worker, control);
+    else if (control->type == SBX_MSG_SIGNAL)
+        on_signal(worker, control);
+    else if (control->type == SBX_MSG_RELEASE)
+        on_release(worker, control);
+    else if (control->type == SBX_MSG_STATS)
+        on_stats(worker);
+}
+
+/* One message; returns false when there is none. Messages are received into a free place of the
+ * queue. There is one place more than sandboxd may have jobs under way. */
+static bool receive_one(struct worker *worker) {
+    struct waiting *place = queue_free(worker);
+    if (!place) {
+        worker->stopping = true; /* sandboxd does not keep its side: start over */
+        return false;
+    }
+    struct iovec parts[] = {{&place->job, sizeof place->job}, {place->blob, SBX_INLINE_BLOB}};
+    ssize_t n = message_receive(worker->sock, parts, 2, &place->fds, NULL, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return false;
+    if (n <= 0) {
+        worker->stopping = true;
+        return false;
+    }
+    if (place->job.type == SBX_MSG_JOB && n >= (ssize_t)sizeof place->job) {
+        on_job(worker, place, (size_t)n);
+        return true;
+    }
+    struct sbx_control control;
+    if (n >= (ssize_t)sizeof control) {
+        memcpy(&control, &place->job, sizeof control);
+        on_control(worker, &control);
+    }
+    fds_close(&place->fds);
+    return true;
+}
+
+/* ---- the loop ---- */
+
+static void on_event(struct worker *worker, uint64_t data) {
+    enum source source = data & 0xff;
+    if (source == FROM_DAEMON) {
+        while (!worker->stopping && receive_one(worker))
+            ;
+        return;
+    }
+    struct slot *slot = &worker->slot[data >> 8 & 0xffffff];
+    if (slot->generation == data >> 32) /* else of an earlier life, closed in this same round */
+        slot_event(worker, slot, source);
+}
+
+static uint64_t run_timers(struct worker *worker) {
+    uint64_t now = clock_ns(CLOCK_MONOTONIC), next = UINT64_MAX;
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        struct slot *slot = &worker->slot[i];
+        uint64_t due = slot_next(slot);
+        if (due <= now)
+            due = slot_due(worker, slot, now);
+        if (due < next && !(worker->stopping && slot->state == SLOT_EMPTY))
+            next = due;
+    }
+    return next;
+}
+
+static int wait_for_events(struct worker *worker, struct epoll_event *events, uint64_t next) {
+    if (next == UINT64_MAX)
+        return epoll_pwait2(worker->epoll, events, MAX_EVENTS, NULL, NULL);
+    uint64_t now = clock_ns(CLOCK_MONOTONIC), wait = next > now ? next - now : 0;
+    struct timespec timeout = {(time_t)(wait / 1000000000u), (long)(wait % 1000000000u)};
+    return epoll_pwait2(worker->epoll, events, MAX_EVENTS, &timeout, NULL);
+}
+
+static void loop(struct worker *worker) {
+    struct epoll_event events[MAX_EVENTS];
+    while (!worker->stopping) {
+        queue_run(worker);
+        int n = wait_for_events(worker, events, run_timers(worker));
+        for (int i = 0; i < n; i++)
+            on_event(worker, events[i].data.u64);
+    }
+}
+
+static bool all_empty(const struct worker *worker) {
+    for (unsigned i = 0; i < worker->slot_count; i++)
+        if (worker->slot[i].state != SLOT_EMPTY)
+            return false;
+    return true;
+}
+
+/* Kills every slot and waits until each is gone, cgroups and all. */
+static void shut_down(struct worker *worker) {
+    struct epoll_event events[MAX_EVENTS];
+    (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, worker->sock, NULL);
+    for (unsigned i = 0; i < worker->slot_count; i++)
+        slot_retire(worker, &worker->slot[i]);
+    while (!all_empty(worker)) {
+        int n = wait_for_events(worker, events, run_timers(worker));
+        for (int i = 0; i < n; i++)
+            on_event(worker, events[i].data.u64);
+    }
+}
+
+/* ---- start ---- */
+
+/* Memory that client bytes pass through: no slot's init, a fork of this process, has it. */
+static void *private_memory(size_t bytes) {
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED || madvise(memory, bytes, MADV_DONTFORK) < 0)
+        return NULL;
+    return memory;
+}
+
+static int make_queue(struct worker *worker) {
+    worker->waiting_count = worker->config->slots + 1;
+    worker->waiting = private_memory(worker->waiting_count * sizeof *worker->waiting);
+    char *blobs = private_memory((size_t)worker->waiting_count * SBX_INLINE_BLOB);
+    if (!worker->waiting || !blobs)
+        return -1;
+    for (unsigned i = 0; i < worker->waiting_count; i++)
+        worker->waiting[i].blob = blobs + (size_t)i * SBX_INLINE_BLOB;
+    return 0;
+}
+
+static int make_slots(struct worker *worker) {
+    worker->slot_count = worker->config->slots + worker->config->spare;
+    worker->slot = calloc(worker->slot_count, sizeof *worker->slot);
+    if (!worker->slot)
+        return -1;
+    for (unsigned i = 0; i < worker->slot_count; i++)
+        if (slot_init(&worker->slot[i], worker->config, i) < 0)
+            return -1;
+    return 0;
+}
+
+static unsigned count_cpus(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
+}
+
+int worker_run(const struct config *config, int sock) {
+    struct worker worker = {.config = config, .sock = sock, .cpus = count_cpus()};
+    const int buffer = SEND_BUFFER;
+    /* Needs CAP_NET_ADMIN; without it the default (200 KiB) holds a few results less. */
+    (void)setsockopt(sock, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);
+    worker.recycles = cgroup_recycles(config);
+    worker.epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (worker.epoll < 0 || fcntl(sock, F_SETFL, O_NONBLOCK) < 0 || make_queue(&worker) < 0 ||
+        make_slots(&worker) < 0 || worker_watch(&worker, sock, EPOLLIN, FROM_DAEMON, NULL) < 0)
+        return 1;
+    say_hello(&worker);
+    loop(&worker);
+    shut_down(&worker);
+    return 0;
+}

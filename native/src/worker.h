@@ -1,0 +1,113 @@
+/* The worker's own state: slot.c keeps one slot, queue.c finds one for a job, worker.c loops. */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include "internal.h"
+
+enum slot_state {
+    SLOT_EMPTY,     /* nothing there; built as soon as retry_at has come */
+    SLOT_BUILDING,  /* the builder runs, or init prepares the slot for the first time */
+    SLOT_IDLE,      /* a prepared process waits */
+    SLOT_RUNNING,   /* a job is in it */
+    SLOT_RESETTING, /* the job has ended; init makes the slot as it was */
+    SLOT_DYING,     /* killed; over when init's pidfd says so */
+};
+
+struct slot {
+    enum slot_state state;
+    unsigned index;
+    uint32_t generation; /* tells events of an earlier life of this slot */
+    pid_t builder;
+    int sock, init_pidfd, job_pidfd;
+    int output_fd[2], writer_fd[2];
+    int tmpfs, network;
+    struct slot_shared *shared;
+    struct cgroup cgroup;
+    struct output output;
+
+    uint32_t mounts;   /* what it is built with */
+    uint32_t tenant;   /* whose jobs it has run, once jobs_run > 0 */
+    uint64_t jobs_run; /* in this life */
+    uint64_t held_by;  /* the job whose next stage comes here */
+    bool tainted;      /* must not be recycled */
+    bool lo_up;
+    uint64_t disk_bytes;
+    uint32_t disk_inodes;
+
+    bool active;               /* a job is in it and has not been reported */
+    struct sbx_job job;        /* that job */
+    enum sbx_reason reason;    /* why it was killed; 0 while it was not */
+    uint64_t started_ns;       /* when the job message was sent */
+    uint64_t killed_ns;
+    uint64_t deadline_ns;      /* wall limit, or the limit of building and resetting */
+    uint64_t next_cpu_ns;      /* when the CPU limit can be reached at the earliest */
+    uint64_t retry_at_ns;
+    unsigned failures;         /* in a row, of building */
+};
+
+/* A job that waits for a slot. */
+struct waiting {
+    bool used;
+    uint64_t order;
+    struct sbx_job job;
+    char *blob;
+    struct fds fds;
+};
+
+struct worker {
+    const struct config *config;
+    int sock;
+    int epoll;
+    unsigned cpus;
+    bool recycles;
+    bool stopping;
+    unsigned slot_count, waiting_count;
+    struct slot *slot;
+    struct waiting *waiting;
+    uint64_t order;
+    struct sbx_stats stats;
+};
+
+/* What an event is about; with slot index and generation in epoll_data. */
+enum source { FROM_DAEMON, FROM_SLOT, FROM_INIT, FROM_STDOUT, FROM_STDERR, FROM_OOM };
+
+/* ---- worker.c ---- */
+
+int worker_watch(struct worker *worker, int fd, uint32_t events, enum source source,
+                 const struct slot *slot);
+/* Sends one message to sandboxd, which always reads. */
+void worker_send(struct worker *worker, const struct iovec *parts, size_t count,
+                 const struct fds *fds);
+
+/* ---- slot.c ---- */
+
+int slot_init(struct slot *slot, const struct config *config, unsigned index);
+void slot_build(struct worker *worker, struct slot *slot);
+void slot_retire(struct worker *worker, struct slot *slot);
+/* Starts a job in an idle slot. On failure the job is reported and the slot retired. */
+void slot_start(struct worker *worker, struct slot *slot, struct waiting *waiting);
+void slot_kill_job(struct worker *worker, struct slot *slot, enum sbx_reason reason);
+void slot_event(struct worker *worker, struct slot *slot, enum source source);
+/* Acts on what is due; returns when something will be, UINT64_MAX for never. */
+uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now);
+uint64_t slot_next(const struct slot *slot);
+
+/* ---- result.c ---- */
+
+/* Reports the job of this slot; end is what init said, or NULL when the slot was killed. Returns why
+ * the job ended. */
+enum sbx_reason result_send(struct worker *worker, struct slot *slot, const struct slot_msg *end);
+/* For a job that never got into a slot. */
+void result_send_unstarted(struct worker *worker, const struct sbx_job *job,
+                           enum sbx_reason reason, struct fault fault);
+
+/* ---- queue.c ---- */
+
+struct waiting *queue_free(struct worker *worker);
+void queue_add(struct worker *worker, struct waiting *waiting);
+/* Starts what can be started; called when a job came or a slot changed. */
+void queue_run(struct worker *worker);
+void queue_drop(struct worker *worker, struct waiting *waiting);
+struct waiting *queue_find(struct worker *worker, uint64_t job_id);
+
+#endif
