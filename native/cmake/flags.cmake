@@ -6,7 +6,6 @@ target_compile_options(sbx_warnings INTERFACE
   -Wall -Wextra -Werror -Wshadow -Wvla -Wformat=2 -Wmissing-prototypes -Wstrict-prototypes
   -Wwrite-strings -Wpointer-arith -Wimplicit-fallthrough -Wundef)
 target_include_directories(sbx_warnings INTERFACE ${include} ${generated})
-target_compile_definitions(sbx_warnings INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64)
 if(SBX_ANALYZE)
   target_compile_options(sbx_warnings INTERFACE -fanalyzer)
 endif()

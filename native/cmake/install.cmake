@@ -38,12 +38,14 @@ target_compile_definitions(_native PRIVATE Py_LIMITED_API=0x030b0000)
 target_link_libraries(_native PRIVATE sbx_hardening)
 set_target_properties(_native PROPERTIES PREFIX "" SUFFIX ".abi3.so" C_VISIBILITY_PRESET hidden)
 
+# An editable install has the binaries in the tree, where sandboxd.__file__ leads to them, and a
+# .pth file, which is a component of its own: a rebuild installs the binaries alone.
 set(destination sandboxd)
-if("$ENV{SKBUILD_STATE}" STREQUAL "editable" OR "${SKBUILD_STATE}" STREQUAL "editable")
+if("${SKBUILD_STATE}" STREQUAL "editable")
   get_filename_component(tree ${CMAKE_CURRENT_SOURCE_DIR} DIRECTORY)
   set(destination ${tree}/sandboxd)
   file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/sandboxd.pth "${tree}\n${tree}/clients\n")
-  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/sandboxd.pth DESTINATION .)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/sandboxd.pth DESTINATION . COMPONENT paths)
 endif()
-install(TARGETS _native LIBRARY DESTINATION ${destination})
-install(TARGETS ${executables} RUNTIME DESTINATION ${destination}/libexec)
+install(TARGETS _native LIBRARY DESTINATION ${destination} COMPONENT binaries)
+install(TARGETS ${executables} RUNTIME DESTINATION ${destination}/libexec COMPONENT binaries)

@@ -1,0 +1,63 @@
+# Every target does its own set-up: system packages (apt, as root), .venv, the binaries.
+# PYTHON=/path/to/python3 chooses the interpreter of .venv.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PREFIX ?= /usr/local
+DESTDIR ?=
+VM_RUN ?= ../shared/vm/vm-run
+export PYTHON
+
+.PHONY: help run test test-py test-c test-vm bench lint format man install clean check native
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+# pip installs what pyproject.toml names; CMake then keeps the binaries up to date. The locks are
+# for two makes at once in one tree.
+$(READY): pyproject.toml native/ffi_build.py .ci/setup
+	@flock .ci .ci/setup
+	@touch $@
+
+native: $(READY)
+	@flock .ci .ci/build
+
+run: native ## Run two sample programs in the sandbox
+	@$(PY) tests/sample/run.py
+
+test: test-c test-py ## All tests: C with sanitizers, then Python against the real helper
+
+test-py: native
+	@$(PY) -m pytest
+
+test-c: $(READY) ## The C tests alone
+	@flock .ci .ci/build tests
+	@ctest --test-dir build/tests --output-on-failure --no-tests=error
+
+test-vm: native ## The integration tests on cgroup v2 under systemd, in a virtual machine
+	@VM_RUN=$(VM_RUN) tests/vm/run
+
+bench: native ## Measure against the floor and every sandbox that is installed
+	@$(PY) -m tests.bench.run
+
+lint: native ## ruff, mypy, clang-format, clang-tidy, gcc -fanalyzer, unit files, man pages
+	@.ci/lint
+
+check: lint test ## Lint, then all tests
+
+format: native ## Rewrite the sources in the house format
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix-only --quiet .
+	@$(VENV)/bin/clang-format -i $$(git ls-files 'native/*.[ch]' 'tests/*.[ch]')
+
+man: ## Build the man pages into build/man
+	@echo man
+
+install: ## Install for the whole machine, below PREFIX (/usr/local), with the systemd units
+	@DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) .ci/install
+
+clean: ## Remove everything that was built
+	rm -rf $(VENV) build sandboxd/libexec sandboxd/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
