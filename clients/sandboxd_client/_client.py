@@ -1,0 +1,195 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+from sandboxd.protocol.errors import LocalProtocolError
+from sandboxd_client._connection import Connection
+from sandboxd_client._wire import Notification, Response, job_params, request_error
+from sandboxd_client.result import Result, StagesResult, read_result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+    from typing import Any, Self, Unpack, overload
+
+    from sandboxd.protocol.errors import RequestError
+    from sandboxd_client.types import Job, RunOptions, Stage, StartOptions, Text
+
+
+class Client:
+    """A connection to the daemon; each call blocks until it is answered.
+
+    One thread at a time may use it. Jobs that were started belong to the connection: closing it
+    cancels them. After ConnectionLost make a new one.
+    """
+
+    def __init__(self, socket: str | None = None) -> None:
+        """Connect to `socket`, else $SANDBOXD_SOCKET, else the default path.
+
+        Raises DaemonUnreachable.
+        """
+        self._connection = Connection(socket)
+        self._answers: dict[int, Response] = {}
+        self._jobs: dict[str, JobHandle] = {}
+        # Of jobs whose start has not been answered yet.
+        self._early: list[Notification] = []
+
+    def close(self) -> None:
+        """Close the connection; jobs that still run are cancelled."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def call(self, method: str, params: Mapping[str, Any], fds: Sequence[int] = ()) -> Any:
+        """Any method of the protocol: send `params`, return the result, raise RequestError."""
+        msgid = self._connection.send(method, params, fds)
+        while msgid not in self._answers:
+            self._receive()
+        answer = self._answers.pop(msgid)
+        if answer.error is not None:
+            raise answer.error
+        return answer.result
+
+    def _receive(self) -> None:
+        """Wait for messages and put each where it belongs."""
+        for message in self._connection.receive():
+            if isinstance(message, Response):
+                self._answers[message.msgid] = message
+            else:
+                self._deliver(message)
+
+    def _deliver(self, message: Notification) -> None:
+        handle = self._jobs.get(message.params.get("job", ""))
+        if handle is None:
+            self._early.append(message)
+        else:
+            handle._notify(message)
+
+    def info(self) -> dict[str, Any]:
+        """`server.info`."""
+        return dict(self.call("server.info", {}))
+
+    def health(self) -> dict[str, Any]:
+        """`server.health`; raises RequestError while the daemon cannot run jobs."""
+        return dict(self.call("server.health", {}))
+
+    def stats(self) -> dict[str, Any]:
+        """`server.stats`."""
+        return dict(self.call("server.stats", {}))
+
+    def check(self) -> dict[str, Any]:
+        """`server.check`: every kernel feature the sandbox uses."""
+        return dict(self.call("server.check", {}))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def run(self, argv: Sequence[Text], **options: Unpack[RunOptions]) -> Result: ...
+        @overload
+        def run(
+            self, argv: Sequence[Text], *, compile: Stage, **options: Unpack[RunOptions]
+        ) -> StagesResult: ...
+
+    def run(self, argv: Sequence[Text], **options: Any) -> Result | StagesResult:
+        """Run a job and return its result. Raises RequestError when it was not taken."""
+        params, fds = job_params(argv, options)
+        return read_result(self.call("job.run", params, fds))
+
+    def start(self, argv: Sequence[Text], **options: Unpack[StartOptions]) -> JobHandle:
+        """Start a job and return a handle on it. Raises RequestError when it was not taken."""
+        params, fds = job_params(argv, options)
+        token = self.call("job.start", params, fds)["job"]
+        handle = self._jobs[token] = JobHandle(self, token, options.get("stream", False))
+        early, self._early = self._early, []
+        for message in early:
+            self._deliver(message)
+        return handle
+
+    def batch(self, jobs: Iterable[Job]) -> list[Result | StagesResult | RequestError]:
+        """Run many jobs; for each its result, or why it was not taken, in the same order."""
+        params = []
+        for job in jobs:
+            if "fds" in job:
+                raise LocalProtocolError("descriptors cannot be passed in a batch")
+            params.append(job)
+        results = self.call("job.batch", {"jobs": params})["results"]
+        return [
+            request_error(result["error"]) if "error" in result else read_result(result)
+            for result in results
+        ]
+
+
+class JobHandle:
+    """A started job.
+
+    Iterating gives its output as it comes, as pairs of "stdout" or "stderr" and bytes, when it was
+    started with `stream`; reading is what keeps the job going, because the daemon stops taking its
+    output when nobody reads. What comes for this job during other calls is kept in memory.
+    """
+
+    def __init__(self, client: Client, token: str, streams: bool) -> None:
+        self.token = token
+        #: "compile" or "run" once that stage has begun; known for jobs that stream.
+        self.stage: str | None = None
+        self._client = client
+        self._streams = streams
+        self._output: list[tuple[str, bytes]] = []
+        self._result: Result | StagesResult | None = None
+
+    def _notify(self, message: Notification) -> None:
+        if message.method == "job.output":
+            self._output.append((message.params["stream"], message.params["data"]))
+        elif message.method == "job.stage":
+            self.stage = message.params["stage"]
+        elif message.method == "job.exit":
+            self._result = read_result(message.params["result"])
+            self._client._jobs.pop(self.token, None)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        while True:
+            output, self._output = self._output, []
+            yield from output
+            if self._output:
+                continue
+            if self._result is not None or not self._streams:
+                return
+            self._client._receive()
+
+    def wait(self) -> Result | StagesResult:
+        """Wait for the end. Output that came until then can still be iterated over."""
+        if self._result is None and not self._streams:
+            self._result = read_result(self._client.call("job.wait", {"job": self.token}))
+            self._client._jobs.pop(self.token, None)
+        while self._result is None:
+            self._client._receive()
+        return self._result
+
+    def write(self, data: bytes) -> None:
+        """Give the job bytes on stdin; returns once the daemon has taken them."""
+        self._client.call("job.write", {"job": self.token, "data": data})
+
+    def close_stdin(self) -> None:
+        """Let the job see the end of its stdin."""
+        self._client.call("job.close_stdin", {"job": self.token})
+
+    def signal(self, signal: int | str) -> None:
+        """Send a signal, by number or by name, to the job's main process."""
+        self._client.call("job.signal", {"job": self.token, "signal": signal})
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the job that its terminal has another size."""
+        self._client.call("job.resize", {"job": self.token, "rows": rows, "columns": columns})
+
+    def cancel(self) -> None:
+        """Stop the job; its result will have the status `cancelled`."""
+        self._client.call("job.cancel", {"job": self.token})

@@ -1,0 +1,106 @@
+"""The client's half of the protocol, without a socket: bytes from requests, answers from bytes."""
+
+from __future__ import annotations
+
+import msgpack
+
+from sandboxd.protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from sandboxd_client.types import Text
+
+# Nothing larger can come from a sane daemon: its own limits are far below.
+MAX_MESSAGE_BYTES = 2**31 - 1
+_MAX_MSGID = 2**32 - 1
+
+
+class Response:
+    """The answer to request `msgid`: `error` or `result`."""
+
+    __slots__ = ("error", "msgid", "result")
+
+    def __init__(self, msgid: int, error: RequestError | None, result: Any) -> None:
+        self.msgid = msgid
+        self.error = error
+        self.result = result
+
+
+class Notification:
+    """Something that happened to a job: `job.output`, `job.stage`, `job.exit`."""
+
+    __slots__ = ("method", "params")
+
+    def __init__(self, method: str, params: Mapping[str, Any]) -> None:
+        self.method = method
+        self.params = params
+
+
+class Wire:
+    """Encodes requests, decodes what the daemon sends. One for each connection."""
+
+    def __init__(self) -> None:
+        self._msgid = 0
+        self._pack = msgpack.Packer(use_bin_type=True).pack
+        self._unpacker = msgpack.Unpacker(
+            max_buffer_size=MAX_MESSAGE_BYTES, unicode_errors="surrogateescape"
+        )
+
+    def request(self, method: str, params: Mapping[str, Any]) -> tuple[int, bytes]:
+        """(msgid, bytes to send). Raises LocalProtocolError for what cannot be encoded."""
+        self._msgid = msgid = (self._msgid + 1) & _MAX_MSGID
+        try:
+            return msgid, self._pack((0, msgid, method, (params,)))
+        except (TypeError, ValueError, OverflowError) as exc:
+            raise LocalProtocolError(f"{method}: {exc}") from exc
+
+    def receive(self, data: bytes) -> Iterator[Response | Notification]:
+        """Take bytes from the daemon and give the whole messages in them.
+
+        Raises RemoteProtocolError for what is no message, LocalProtocolError when the daemon says
+        that we sent something that is none.
+        """
+        try:
+            self._unpacker.feed(data)
+            for message in self._unpacker:
+                yield _message(message)
+        except (ValueError, msgpack.exceptions.UnpackException) as exc:
+            raise RemoteProtocolError(f"sandboxd sent what is not MessagePack: {exc}") from exc
+
+
+def _message(message: Any) -> Response | Notification:
+    match message:
+        case [1, int() as msgid, None, result]:
+            return Response(msgid, None, result)
+        case [1, int() as msgid, dict() as error, None]:
+            return Response(msgid, request_error(error), None)
+        case [2, "error", [dict() as error]]:
+            raise LocalProtocolError(f"sandboxd refused the message: {error.get('message')}")
+        case [2, str() as method, [dict() as params]]:
+            return Notification(method, params)
+    raise RemoteProtocolError("sandboxd sent a message that is no answer and no notification")
+
+
+def request_error(error: Mapping[str, Any]) -> RequestError:
+    """The exception for an error map of the protocol."""
+    return RequestError(
+        str(error.get("code")), str(error.get("message")), error.get("data") or None
+    )
+
+
+def job_params(
+    argv: Sequence[Text], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[int]]:
+    """(params of job.run or job.start, descriptors to pass with them)."""
+    if isinstance(argv, str | bytes):
+        raise LocalProtocolError("argv must be a list of strings, not one string")
+    params = {**options, "argv": argv}
+    descriptors = options.get("fds")
+    if not descriptors:
+        return params, []
+    passed = list(dict.fromkeys(descriptors.values()))
+    params["fds"] = {name: passed.index(fd) for name, fd in descriptors.items()}
+    return params, passed
