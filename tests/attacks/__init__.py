@@ -1,0 +1,1 @@
+"""Hostile programs and hostile clients, each with the outcome it must have."""

@@ -1,0 +1,158 @@
+/* D6, X4, X7, N4: the first of two jobs in one sandbox: leaves something of every kind behind, or
+ * only `files`, or only moved `counters`. What it could not leave it says, and which host ids tell
+ * its sandbox from others. find_traces.c looks for all of it. */
+#include "attack.h"
+#include <linux/fs.h>
+#include <mqueue.h>
+#include <netinet/in.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/msg.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/xattr.h>
+
+static const char *const places[] = {"/work", "/tmp", "/dev/shm", "/var/tmp", "/run/lock"};
+
+static void leave_files(void) {
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char name[64];
+        if (chdir(places[i]) < 0) {
+            continue;
+        }
+        (void)!open("trace", O_WRONLY | O_CREAT, 0666);
+        (void)!open(".hidden", O_WRONLY | O_CREAT, 0600);
+        (void)!mkdir("directory", 0777);
+        (void)!mkdir("directory/deeper", 0);
+        (void)!symlink("/etc", "link");
+        (void)!mkfifo("fifo", 0666);
+        snprintf(name, sizeof name, "xattr_%s", places[i]);
+        TRY(name, setxattr(places[i], "user.trace", "1", 1, 0));
+        setxattr("trace", "user.trace", "1", 1, 0);
+        snprintf(name, sizeof name, "attribute_%s", places[i]);
+        int fd = open(places[i], O_RDONLY), flags = FS_NODUMP_FL | FS_NOATIME_FL;
+        ioctl(fd, FS_IOC_SETFLAGS, &flags);
+        flock(fd, LOCK_EX);
+        snprintf(name, sizeof name, "chmod_%s", places[i]);
+        TRY(name, chmod(places[i], 01711));
+        snprintf(name, sizeof name, "chown_%s", places[i]);
+        TRY(name, chown(places[i], 1000, 1000));
+        struct timespec times[2] = {{1, 0}, {1, 0}};
+        snprintf(name, sizeof name, "utimes_%s", places[i]);
+        TRY(name, utimensat(AT_FDCWD, places[i], times, 0));
+    }
+    (void)!chdir("/work");
+}
+
+static void leave_ipc(void) {
+    TRY("shm", shmget(0x5eed, 4096, IPC_CREAT | 0666));
+    TRY("sem", semget(0x5eed, 1, IPC_CREAT | 0666));
+    TRY("msg", msgget(0x5eed, IPC_CREAT | 0666));
+    TRY("mq", mq_open("/trace", O_CREAT | O_RDWR, 0666, NULL));
+    TRY("posix_shm", shm_open("/trace", O_CREAT | O_RDWR, 0666));
+    TRY("keyring", syscall(SYS_add_key, "user", "trace", "1", 1, -3));
+    TRY("keyring_user", syscall(SYS_add_key, "user", "trace", "1", 1, -4));
+}
+
+/* Objects that are gone again still move the counters that number the next ones. */
+static void leave_counters(void) {
+    for (int i = 0; i < 3; i++) {
+        shmctl(shmget(IPC_PRIVATE, 4096, 0600), IPC_RMID, NULL);
+        semctl(semget(IPC_PRIVATE, 1, 0600), 0, IPC_RMID);
+        msgctl(msgget(IPC_PRIVATE, 0600), IPC_RMID, NULL);
+        struct sockaddr_in away = {.sin_family = AF_INET, .sin_port = htons(53)};
+        away.sin_addr.s_addr = htonl(0x08080808);
+        sendto(socket(AF_INET, SOCK_DGRAM, 0), "x", 1, 0, (struct sockaddr *)&away, sizeof away);
+        connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&away, sizeof away);
+    }
+}
+
+static void leave_sockets(void) {
+    struct sockaddr_un abstract = {.sun_family = AF_UNIX, .sun_path = "\0trace"};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    TRY("abstract", bind(fd, (struct sockaddr *)&abstract, 8));
+    listen(fd, 5);
+    struct sockaddr_in port = {.sin_family = AF_INET, .sin_port = htons(45678)};
+    port.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    fd = socket(AF_INET, SOCK_STREAM, 0);
+    TRY("port", fd < 0 ? -1 : bind(fd, (struct sockaddr *)&port, sizeof port));
+    listen(fd, 5);
+}
+
+static void leave_settings(void) {
+    umask(0);
+    signal(SIGUSR1, SIG_IGN);
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    for (int which = 0; which < RLIM_NLIMITS; which++) {
+        struct rlimit less;
+        getrlimit(which, &less);
+        if (which != RLIMIT_NPROC && which != RLIMIT_CPU && which != RLIMIT_AS &&
+            which != RLIMIT_DATA) {
+            less.rlim_cur = less.rlim_max = less.rlim_max > 32 ? 32 : less.rlim_max;
+            setrlimit(which, &less);
+        }
+    }
+    setpriority(PRIO_PROCESS, 0, 19);
+    prctl(PR_SET_NAME, "trace");
+    TRY("hostname", sethostname("trace", 5));
+    TRY("domainname", setdomainname("trace", 5));
+    TRY("mount", mount("none", "/tmp", "tmpfs", 0, NULL));
+    int fd = open("/proc/sys/kernel/msgmax", O_WRONLY);
+    TRY("sysctl", fd < 0 ? -1 : write(fd, "4096", 4));
+    fd = open("/proc/sys/net/ipv4/ip_default_ttl", O_WRONLY);
+    TRY("sysctl_net", fd < 0 ? -1 : write(fd, "63", 2));
+    fd = open("/proc/1/oom_score_adj", O_WRONLY);
+    TRY("oom_init", fd < 0 ? -1 : write(fd, "1000", 4));
+    (void)!chdir("/tmp");
+}
+
+static void say_slot(void) {
+    char line[128] = "";
+    int fd = open("/proc/self/uid_map", O_RDONLY);
+    (void)!read(fd, line, sizeof line - 1);
+    unsigned inside, outside = 0;
+    sscanf(line, "%u %u", &inside, &outside);
+    say_number("slot", outside);
+}
+
+int main(int argc, char **argv) {
+    const char *what = argc > 1 ? argv[1] : "all";
+    say_slot();
+    if (strcmp(what, "counters") == 0) {
+        leave_counters();
+        return 0;
+    }
+    leave_files();
+    if (strcmp(what, "files") == 0) {
+        return 0;
+    }
+    leave_ipc();
+    leave_sockets();
+    leave_settings();
+    for (int i = 0; i < 3; i++) {
+        if (fork() == 0) {
+            setsid();
+            for (int number = 1; number < NSIG; number++) {
+                signal(number, SIG_IGN);
+            }
+            if (fork() == 0) {
+                for (;;) {
+                    pause();
+                }
+            }
+            for (;;) {
+                pause();
+            }
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,126 @@
+"""Attacks with memory of every kind."""
+
+import pytest
+from sandboxd_client import Client
+from support.jobs import KIB, MIB, SECOND, Stopwatch, run, run_ok
+from support.programs import report
+
+SMALL = {"memory_bytes": 32 * MIB}
+
+
+@pytest.mark.parametrize("name", ["static_array", "heap_grow"])
+def test_more_memory_than_allowed(client: Client, name: str) -> None:
+    """M1, M2: memory_limit, not a bare signal; the peak is the limit."""
+    result = run(client, name, limits=SMALL)
+    assert result.status == "memory_limit"
+    assert result.stdout == b""
+    assert 31 * MIB <= result.memory_peak_bytes <= 32 * MIB
+
+
+def test_refused_allocation_is_survived(client: Client) -> None:
+    """M3: an allocation that cannot succeed returns NULL and the program goes on: ok."""
+    assert run_ok(client, "heap_grow", "once", limits=SMALL) == {"malloc": "ENOMEM"}
+
+
+def test_endless_recursion(client: Client) -> None:
+    """M4: signaled with SIGSEGV at the stack limit."""
+    limits = {"stack_bytes": 8 * MIB, "memory_bytes": 64 * MIB}
+    result = run(client, "deep_recursion", limits=limits)
+    assert (result.status, result.signal) == ("signaled", 11)
+    assert 7 * MIB < result.memory_bytes < 12 * MIB
+
+
+def test_endless_recursion_without_room_for_the_stack(client: Client) -> None:
+    """M4: memory_limit when memory ends before the stack does."""
+    limits = {"stack_bytes": 512 * MIB, "memory_bytes": 32 * MIB}
+    assert run(client, "deep_recursion", limits=limits).status == "memory_limit"
+
+
+@pytest.mark.parametrize("where", ["/work", "/tmp", "/dev/shm"])
+def test_full_directory(client: Client, where: str) -> None:
+    """M5: ENOSPC at the disk limit, which all directories share."""
+    found = run_ok(client, "fill_directory", where, limits={"disk_bytes": 8 * MIB})
+    assert found["write"] == "ENOSPC"
+    assert 6 * MIB <= int(found["written"]) <= 8 * MIB
+
+
+@pytest.mark.parametrize("where", ["/tmp", "/dev/shm", "memfd"])
+def test_files_in_memory_are_charged(client: Client, where: str) -> None:
+    """M5: memory_limit when files in memory take more than the job has."""
+    limits = {"memory_bytes": 16 * MIB, "disk_bytes": 512 * MIB}
+    assert run(client, "fill_directory", where, limits=limits).status == "memory_limit"
+
+
+def test_shared_memory_is_charged(client: Client) -> None:
+    """M6: memory_limit for SysV segments that no process has attached."""
+    assert run(client, "sysv_fill", limits=SMALL).status == "memory_limit"
+
+
+def test_full_pipes_and_sockets(client: Client) -> None:
+    """M7: the descriptor limit or the memory limit ends it; the buffers are charged."""
+    limits = {"memory_bytes": 32 * MIB, "open_files": 4096}
+    result = run(client, "fill_pipes", limits=limits)
+    assert result.status in {"ok", "memory_limit"}
+    if result.status == "ok":
+        assert int(report(result.stdout)["pairs"]) <= 2048
+
+
+def test_dead_child_is_not_hidden_by_its_parent(client: Client) -> None:
+    """M8: memory_limit although only a child died and the main process would exit 0."""
+    result = run(client, "oom_child", limits=SMALL)
+    assert result.status == "memory_limit"
+
+
+def test_many_processes_below_the_limit(client: Client) -> None:
+    """M9: memory_limit for the sum of all processes."""
+    result = run(client, "fork_sum", "8", str(16 * MIB), limits={"memory_bytes": 64 * MIB})
+    assert result.status == "memory_limit"
+
+
+def test_memory_cannot_be_locked(client: Client) -> None:
+    """M10: locked and huge pages and secret memory are refused."""
+    found = run_ok(client, "lock_memory", limits=SMALL)
+    assert found["mlockall"] in {"EPERM", "ENOMEM"}
+    assert found["map_locked"] in {"EPERM", "EAGAIN"}
+    assert (found["huge"], found["memfd_secret"]) == ("ENOMEM", "ENOSYS")
+
+
+def test_page_cache_is_not_the_program_s(client: Client) -> None:
+    """M12: ok; reading 4 times the limit from /usr neither kills nor counts as memory used."""
+    limits = {"memory_bytes": 32 * MIB, "wall_time_ns": 20 * SECOND}
+    result = run(client, "read_system", str(128 * MIB), limits=limits)
+    assert result.status == "ok"
+    assert int(report(result.stdout)["read"]) >= 128 * MIB
+    assert result.memory_bytes < 8 * MIB
+
+
+def test_oom_score_cannot_be_lowered(client: Client) -> None:
+    """M13: the job cannot hide from the OOM killer."""
+    found = run_ok(client, "oom_score")
+    assert set(found.values()) <= {"EACCES", "EPERM", "EROFS"}
+
+
+def test_terabyte_of_address_space_works(client: Client) -> None:
+    """M14: ok; reserving address space as Go, the JVM and ASan do is not use of memory."""
+    result = run(client, "reserve_terabyte", limits=SMALL)
+    assert result.status == "ok"
+    assert report(result.stdout) == {"mmap": "ok", "mremap": "ok", "byte": "1"}
+    assert result.memory_bytes < 4 * MIB
+
+
+def test_page_tables_are_charged(client: Client) -> None:
+    """M15: memory_limit for memory that only the kernel holds."""
+    watch = Stopwatch()
+    result = run(client, "page_tables", limits=SMALL)
+    assert result.status == "memory_limit"
+    assert watch.seconds < 5
+
+
+def test_memory_of_the_next_job_is_its_own(client: Client) -> None:
+    """M5, X7: after a job that filled memory, files and page cache, the next is charged nothing."""
+    alone = run(client, "touch_memory", str(4 * MIB)).memory_bytes
+    run(client, "fill_directory", "/tmp", limits={"disk_bytes": 32 * MIB})
+    run(client, "static_array", limits=SMALL)
+    for _ in range(6):
+        again = run(client, "touch_memory", str(4 * MIB)).memory_bytes
+        assert abs(again - alone) < 256 * KIB

@@ -1,0 +1,161 @@
+"""Attacks through output, input and terminals."""
+
+import os
+import signal
+
+import pytest
+from sandboxd_client import Client
+from support import host
+from support.daemon import Daemon
+from support.jobs import ANSWER_S, KIB, MIB, MS, SECOND, Stopwatch, job, run, run_ok
+from support.programs import report
+
+ALPHABET = bytes(range(ord("a"), ord("a") + 23))
+
+
+def pattern(size: int) -> bytes:
+    """What print_forever prints."""
+    return (ALPHABET * (size // 23 + 1))[:size]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("block", [23, 4096, 64 * MIB], ids=["small", "page", "one_huge_write"])
+def test_endless_output(client: Client, daemon: Daemon, stream: str, block: int) -> None:
+    """O1, O2, O3: output_limit at once; the prefix is exact and exactly as long as allowed."""
+    limits = {"output_bytes": 100_001, "memory_bytes": 256 * MIB}
+    before = host.resident_bytes(daemon.pid)
+    watch = Stopwatch()
+    fd = {"stdout": "1", "stderr": "2"}[stream]
+    result = run(client, "print_forever", fd, str(block), limits=limits)
+    assert result.status == "output_limit"
+    assert watch.seconds < ANSWER_S
+    printed, other = result.stdout, result.stderr
+    truncated, other_truncated = result.stdout_truncated, result.stderr_truncated
+    if stream == "stderr":
+        printed, other, truncated, other_truncated = other, printed, other_truncated, truncated
+    assert printed == pattern(100_001)
+    assert (truncated, other, other_truncated) == (True, b"", False)
+    assert host.resident_bytes(daemon.pid) - before < 16 * MIB
+
+
+def test_endless_output_of_a_child(client: Client) -> None:
+    """O1: output_limit also when the main process waits and only a child prints."""
+    script = "(while :; do echo 0123456789; done) & wait"
+    limits = {"output_bytes": 10 * KIB}
+    result = client.run(argv=["/bin/sh", "-c", script], limits=limits)
+    assert result.status == "output_limit"
+    assert result.stdout == (b"0123456789\n" * 1000)[: 10 * KIB]
+
+
+def test_output_exactly_at_the_limit(client: Client) -> None:
+    """O1: as many bytes as allowed are ok, one more is output_limit."""
+    limits = {"output_bytes": 5000}
+    result = client.run(argv=["head", "-c", "5000", "/dev/zero"], limits=limits)
+    assert (result.status, result.stdout_truncated) == ("ok", False)
+    assert result.stdout == bytes(5000)
+    result = client.run(argv=["head", "-c", "5001", "/dev/zero"], limits=limits)
+    assert (result.status, result.stdout_truncated) == ("output_limit", True)
+    assert result.stdout == bytes(5000)
+
+
+def test_slow_output(client: Client, daemon: Daemon) -> None:
+    """O4: wall_time_limit with what was printed; neither side burns CPU."""
+    before = sum(os.times()[:2])
+    result = run(client, "print_slowly", limits={"wall_time_ns": 300 * MS})
+    assert result.status == "wall_time_limit"
+    assert 5 <= len(result.stdout) <= 30
+    assert set(result.stdout) == {ord(".")}
+    assert result.cpu_time_ns < 30 * MS
+    assert sum(os.times()[:2]) - before < 0.2
+
+
+def test_bytes_that_are_no_text(client: Client) -> None:
+    """O5, O6: every byte arrives as it was written, whatever it would mean to somebody."""
+    result = run(client, "print_binary")
+    assert result.status == "ok"
+    assert result.stdout == bytes(range(256)) + b"\xed\xa0\x80\x1b[2J\r\xc3"[:9] + "€".encode()
+    assert result.stderr == b"\0\xff\0"
+
+
+def test_character_cut_by_the_limit(client: Client) -> None:
+    """O6: the prefix is counted in bytes, also where that cuts a character."""
+    argv = ["printf", "%s", "€" * 10]
+    result = client.run(argv=argv, limits={"output_bytes": 16})
+    assert (result.status, result.stdout) == ("output_limit", ("€" * 10).encode()[:16])
+
+
+def test_forged_verdict(client: Client) -> None:
+    """O7: nonzero_exit with code 3, whatever the program says about itself."""
+    result = run(client, "print_verdict")
+    assert (result.status, result.exit_code) == ("nonzero_exit", 3)
+    assert b"status:OK" in result.stdout
+    assert result.stdout == result.stderr
+
+
+@pytest.mark.parametrize("how", [[], ["replace"]], ids=["close", "replace"])
+def test_closed_output(client: Client, daemon: Daemon, how: list[str]) -> None:
+    """O8: ok with what was printed before; the job goes on until it exits, nobody spins."""
+    spent = _helper_cpu_s(daemon)
+    result = run(client, "close_stdio", *how)
+    assert (result.status, result.stdout) == ("ok", b"before")
+    assert result.wall_time_ns > 290 * MS
+    assert _helper_cpu_s(daemon) - spent < 0.1
+
+
+def _helper_cpu_s(daemon: Daemon) -> float:
+    ticks = 0
+    for pid in (daemon.pid, *daemon.helpers()):
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def test_unread_stdin(client: Client) -> None:
+    """O9, O10: ok although 8 MiB of stdin are never read."""
+    watch = Stopwatch()
+    result = run(client, "exit_early", stdin=b"x" * 8 * MIB)
+    assert (result.status, report(result.stdout)) == ("ok", {"left": "ok"})
+    assert watch.seconds < 2
+
+
+def test_bent_pipes(client: Client) -> None:
+    """O11, O13: O_NONBLOCK, O_ASYNC and pipe sizes change nothing for the trusted side; opening
+    stdout for reading gives the job its own data or an error."""
+    result = run(client, "bend_stdio", stdin=b"input")
+    assert result.status == "ok"
+    assert result.stdout == b"end"
+    found = report(result.stderr)
+    assert found["read_stdout"] in {"EAGAIN:", "EACCES:", "EACCES", "ok:"}
+
+
+def test_terminal_cannot_be_injected_into(client: Client) -> None:
+    """O14: TIOCSTI and TIOCLINUX fail, also with the upper half of the request set; no other
+    terminal can be opened."""
+    started = client.start(**job("inject_terminal", tty=True, stream=True))
+    result = started.wait()
+    assert result.status == "ok"
+    found = report(b"".join(_streamed(started)))
+    assert {found[name] for name in found if name.startswith("tio")} <= {"EPERM", "ENOTTY"}
+    assert found["tiocsti"] == found["tiocsti_high"] == "EPERM"
+    assert found["tioclinux"] == found["tioclinux_high"] == "EPERM"
+    assert {found["tty0"], found["console"], found["pts0"], found["ptmx"]} <= {"ENOENT", "EACCES"}
+
+
+def test_no_terminal_without_asking(client: Client) -> None:
+    """O14: without tty there is none, not even the one the daemon was started from."""
+    found = run_ok(client, "inject_terminal")
+    assert found["tty"] == "ENXIO"
+    assert found["tiocsti"] == found["tiocsti_high"] == "EPERM"
+
+
+def test_logs_of_the_host_are_out_of_reach(client: Client) -> None:
+    """O15: no log socket, no kernel log."""
+    found = run_ok(client, "flood_logs")
+    assert found["syslog"] == "EPERM"
+    assert {found["dev_log"], found["journal"], found["kmsg"]} == {"ENOENT"}
+    assert found["proc_kmsg"] in {"empty", "EACCES", "EPERM", "ok"}
+
+
+def _streamed(started: object) -> list[bytes]:
+    raise NotImplementedError

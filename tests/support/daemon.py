@@ -1,0 +1,166 @@
+"""Starts and stops a real daemon: `python -m sandboxd`, with its helper, as root."""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from support import host
+from support.requirements import CLEAN_ENVIRONMENT
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 15.0
+# Two ids for each slot: far from those of accounts and of a daemon that runs for real.
+_UIDS_EACH = 2048
+_next_uid = 1_000_000_000 + os.getpid() % 1000 * 65536 * 4
+
+
+class Daemon:
+    """One running daemon, its socket and its processes."""
+
+    def __init__(self, settings: Mapping[str, Any], directory: Path) -> None:
+        self.socket = str(directory / "socket")
+        self.log = directory / "log"
+        self.uids = _take_uids()
+        config = directory / "sandboxd.toml"
+        config.write_text(_toml({"uid_base": self.uids.start, **settings}))
+        reader, self._lifeline = os.pipe()
+        with _notify_socket(directory) as notify, open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sandboxd", "--config", str(config), "--socket",
+                 self.socket],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                cwd="/",
+                env=CLEAN_ENVIRONMENT | {"NOTIFY_SOCKET": str(directory / "notify")},
+                start_new_session=True,
+            )  # fmt: skip
+            self._guard = _guard(self.process.pid, reader)
+            os.close(reader)
+            try:
+                self._await_ready(notify)
+            except BaseException:
+                self.stop()
+                raise
+
+    def _await_ready(self, notify: socket.socket) -> None:
+        ended = os.pidfd_open(self.process.pid)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        try:
+            while True:
+                wait = max(0.0, deadline - time.monotonic())
+                readable, _, _ = select.select([notify, ended], [], [], wait)
+                if notify in readable and b"READY=1" in notify.recv(4096).split(b"\n"):
+                    return
+                if not readable or (ended in readable and notify not in readable):
+                    raise RuntimeError(f"the daemon did not start:\n{self.log_text()}")
+        finally:
+            os.close(ended)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def group(self) -> str:
+        """The name of the daemon's cgroup in every hierarchy."""
+        return f"sandboxd-{self.pid}"
+
+    def helpers(self) -> list[int]:
+        """The keeper and its worker: what has the helper's name and is root."""
+        tree = host.descendants(self.pid)
+        return [pid for pid in tree if host.effective_uid(pid) == 0]
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """SIGTERM, and SIGKILL when that does not help. Returns the exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._guard.kill()
+        self._guard.wait()
+        with contextlib.suppress(OSError):
+            os.close(self._lifeline)
+        return self.process.returncode
+
+
+@contextlib.contextmanager
+def running(**settings: Any) -> Iterator[Daemon]:
+    """A daemon with these settings for as long as the block runs."""
+    directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
+    # The daemon gives up root, and binds its socket before that.
+    directory.chmod(0o755)
+    try:
+        daemon = Daemon(settings, directory)
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _take_uids() -> range:
+    global _next_uid
+    first = _next_uid
+    _next_uid += _UIDS_EACH
+    return range(first, first + _UIDS_EACH)
+
+
+@contextlib.contextmanager
+def _notify_socket(directory: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(directory / "notify"))
+        (directory / "notify").chmod(0o666)
+        yield sock
+
+
+def _guard(pid: int, lifeline: int) -> "subprocess.Popen[bytes]":
+    """Ends the daemon when these tests are killed: only the kernel still cleans up then, and it
+    closes the other end of ``lifeline``."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", f"read line; kill -{signal.SIGTERM.value} {pid}"],
+        stdin=lifeline,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _toml(settings: Mapping[str, Any]) -> str:
+    """Enough of TOML for settings: values first, tables after."""
+    lines = [f"{key} = {_value(value)}" for key, value in settings.items() if not _is_table(value)]
+    for key, table in settings.items():
+        if _is_table(table):
+            lines += [f"[{key}]"] + [f"{name} = {_value(value)}" for name, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str | int):
+        return repr(value)
+    assert isinstance(value, list | tuple)
+    return "[" + ", ".join(_value(item) for item in value) + "]"

@@ -1,0 +1,123 @@
+"""What can be seen of processes from the host, read as root from /proc."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+
+
+def parents() -> dict[int, int]:
+    """The parent of every process."""
+    found = {}
+    for pid in _pids():
+        try:
+            # The command, in brackets, may hold blanks and brackets.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found[pid] = int(fields[1])
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Every child of ``pid``, and theirs, without ``pid``."""
+    tree = parents()
+    found = [pid]
+    for member in found:
+        found += [child for child, parent in tree.items() if parent == member]
+    return found[1:]
+
+
+def owned_by(uids: range) -> list[int]:
+    """Every process whose effective user is in ``uids``, wherever it is in the tree."""
+    found = []
+    for pid in _pids():
+        try:
+            owner = os.stat(f"/proc/{pid}").st_uid
+            # A process that is not dumpable has its /proc owned by root: ask its status.
+            if owner == 0:
+                owner = effective_uid(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if owner in uids:
+            found.append(pid)
+    return found
+
+
+def effective_uid(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[2])
+    return -1
+
+
+def name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def descriptors(pid: int) -> list[str]:
+    """What each open descriptor of a process is, without the numbers that differ each time."""
+    try:
+        fds = os.listdir(f"/proc/{pid}/fd")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    found = []
+    for fd in fds:
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except FileNotFoundError:
+            continue
+        found.append(target.partition(":[")[0])
+    return sorted(found)
+
+
+def namespaces(pids: list[int]) -> dict[str, set[str]]:
+    """The namespaces these processes are in, by kind."""
+    found: dict[str, set[str]] = {kind: set() for kind in _NAMESPACES}
+    for pid in pids:
+        for kind in _NAMESPACES:
+            try:
+                found[kind].add(os.readlink(f"/proc/{pid}/ns/{kind}"))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return found
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process that is in RAM and its own (no file pages)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def cgroups(group: str) -> list[Path]:
+    """Every cgroup below a group of this name, in every hierarchy that is mounted."""
+    found: list[Path] = []
+    for mount in Path("/proc/self/mountinfo").read_text().splitlines():
+        if " - cgroup" in mount:
+            for top in Path(mount.split()[4]).glob(f"**/{group}"):
+                found += [Path(directory) for directory, _, _ in os.walk(top)]
+    return sorted(set(found))
+
+
+def files_of(uids: range, directories: tuple[str, ...]) -> list[str]:
+    """Files of these users directly below directories that everybody may write to."""
+    found = []
+    for directory in directories:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                try:
+                    if entry.stat(follow_symlinks=False).st_uid in uids:
+                        found.append(entry.path)
+                except FileNotFoundError:
+                    continue
+    return sorted(found)
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
