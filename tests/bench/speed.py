@@ -137,8 +137,8 @@ def everything(series: dict[str, Series], peers: list[Peer], left_out: dict[str,
     base = series[FLOOR]
     notes = {peer.name: f" ({peer.how})" for peer in peers}
     rows = [_full_row(entry, base, notes.get(name, "")) for name, entry in series.items()]
-    rows += [Row(name, reason) for name, reason in left_out.items()]
-    return Section("All candidates: p50 / p99 of one job, jobs per second; ratio of the p50", rows)
+    title = "All candidates: p50 / p99 of one job, jobs per second; ratio of the p50"
+    return Section(title, rows, [f"{name}: {reason}" for name, reason in left_out.items()])
 
 
 def _full_row(series: Series, base: Series, note: str) -> Row:

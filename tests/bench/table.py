@@ -31,6 +31,7 @@ class Row:
 class Section:
     title: str
     rows: list[Row]
+    notes: list[str] = field(default_factory=list)
 
 
 def as_text(sections: list[Section]) -> str:
@@ -40,6 +41,7 @@ def as_text(sections: list[Section]) -> str:
     for section in sections:
         lines += ["", _paint(section.title, "1"), _line(HEADINGS, widths)]
         lines += [_line(row.cells(), widths) for row in section.rows]
+        lines += [f"  {note}" for note in section.notes]
     return "\n".join(lines) + "\n"
 
 
