@@ -1,0 +1,339 @@
+"""The client for trio.
+
+Theory of operation. Any number of tasks may use one `TrioClient`; each request is answered on its
+own. There is no task of the client's: of the tasks that wait for something, one reads the socket
+for all of them and passes the role on when it has what it waited for. So a single request costs
+no change of tasks, and nothing is read that nobody waits for, which is the back-pressure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+
+import trio
+
+from sandboxd.protocol.errors import LocalProtocolError, RequestError, SandboxdError
+from sandboxd_client._connection import RECEIVE_BYTES, find_socket, rights
+from sandboxd_client._wire import Notification, Response, Wire, job_params, request_error
+from sandboxd_client.errors import ConnectionLost, DaemonUnreachable
+from sandboxd_client.result import Result, StagesResult, read_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from sandboxd_client.types import Job, RunOptions, Stage, StartOptions, Text
+
+__all__ = ["TrioClient", "TrioJobHandle"]
+
+# To cancel a job when its block is left is worth this much of a wait, no more.
+_CANCEL_TIMEOUT_S = 5.0
+
+
+class _Waiter:
+    """One task's wait: woken when there may be something for it, or to take over reading."""
+
+    __slots__ = ("event",)
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+
+
+class TrioClient:
+    """A connection to the daemon for any number of tasks.
+
+    Jobs that were started belong to the connection: closing it cancels them. After ConnectionLost
+    make a new one. When a task is cancelled while it sends, the connection is closed, because half
+    a message cannot be taken back; when it is cancelled while it waits, only its answer is lost.
+    """
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        """Use a connected socket, which the client owns from now on. See `connect`."""
+        self._socket = sock
+        self._wire = Wire()
+        self._sending = trio.Lock()
+        self._reading = False
+        self._lost: SandboxdError | None = None
+        self._parked: dict[_Waiter, None] = {}
+        self._pending: dict[int, _Waiter] = {}
+        self._answers: dict[int, Response] = {}
+        self._jobs: dict[str, TrioJobHandle] = {}
+        # Of jobs whose start has not been seen by its task yet.
+        self._early: dict[str, list[Notification]] = {}
+
+    @classmethod
+    async def connect(cls, socket: str | None = None) -> Self:
+        """Connect to `socket`, else $SANDBOXD_SOCKET, else the default path.
+
+        Raises DaemonUnreachable.
+        """
+        path = find_socket(socket)
+        sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+        try:
+            await sock.connect(path)
+        except OSError as exc:
+            sock.close()
+            raise DaemonUnreachable(path, exc) from exc
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock)
+
+    async def aclose(self) -> None:
+        """Close the connection; jobs that still run are cancelled."""
+        self._fail(ConnectionLost("the connection was closed"))
+        await trio.lowlevel.checkpoint()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._fail(ConnectionLost("the connection was closed"))
+
+    def _fail(self, reason: SandboxdError) -> None:
+        """Close; everybody who waits gets `reason`."""
+        if self._lost is None:
+            self._lost = reason
+        self._socket.close()
+        for waiter in self._parked:
+            waiter.event.set()
+
+    # Calls
+
+    async def call(self, method: str, params: Mapping[str, Any], fds: Sequence[int] = ()) -> Any:
+        """Any method of the protocol: send `params`, return the result, raise RequestError."""
+        msgid, data = self._wire.request(method, params)
+        waiter = self._pending[msgid] = _Waiter()
+        try:
+            await self._send(data, fds)
+            await self._wait(waiter, lambda: msgid in self._answers)
+            answer = self._answers.pop(msgid)
+        finally:
+            del self._pending[msgid]  # An answer that comes later is dropped.
+        if answer.error is not None:
+            raise answer.error
+        return answer.result
+
+    async def info(self) -> dict[str, Any]:
+        """`server.info`."""
+        return dict(await self.call("server.info", {}))
+
+    async def health(self) -> dict[str, Any]:
+        """`server.health`; raises RequestError while the daemon cannot run jobs."""
+        return dict(await self.call("server.health", {}))
+
+    async def stats(self) -> dict[str, Any]:
+        """`server.stats`."""
+        return dict(await self.call("server.stats", {}))
+
+    async def check(self) -> dict[str, Any]:
+        """`server.check`: every kernel feature the sandbox uses."""
+        return dict(await self.call("server.check", {}))
+
+    @overload
+    async def run(self, argv: Sequence[Text], **options: Unpack[RunOptions]) -> Result: ...
+    @overload
+    async def run(
+        self, argv: Sequence[Text], *, compile: Stage, **options: Unpack[RunOptions]
+    ) -> StagesResult: ...
+    async def run(self, argv: Sequence[Text], **options: Any) -> Result | StagesResult:
+        """Run a job and return its result. Raises RequestError when it was not taken.
+
+        When the task is cancelled the answer is lost, but the job goes on to its end or limits;
+        use `start` for a job that must end with its scope.
+        """
+        params, fds = job_params(argv, options)
+        return read_result(await self.call("job.run", params, fds))
+
+    async def start(self, argv: Sequence[Text], **options: Unpack[StartOptions]) -> TrioJobHandle:
+        """Start a job and return a handle on it. Raises RequestError when it was not taken."""
+        params, fds = job_params(argv, options)
+        token = (await self.call("job.start", params, fds))["job"]
+        handle = self._jobs[token] = TrioJobHandle(self, token, options.get("stream", False))
+        for message in self._early.pop(token, ()):
+            handle._notify(message)
+        return handle
+
+    async def batch(self, jobs: Iterable[Job]) -> list[Result | StagesResult | RequestError]:
+        """Run many jobs; for each its result, or why it was not taken, in the same order."""
+        params = list(jobs)
+        if any("fds" in job for job in params):
+            raise LocalProtocolError("descriptors cannot be passed in a batch")
+        results = (await self.call("job.batch", {"jobs": params}))["results"]
+        return [
+            request_error(result["error"]) if "error" in result else read_result(result)
+            for result in results
+        ]
+
+    # The socket
+
+    async def _send(self, data: bytes, fds: Sequence[int]) -> None:
+        sent = 0
+        async with self._sending:
+            try:
+                if self._lost is None and fds:
+                    sent = await self._socket.sendmsg([data], rights(fds))
+                while self._lost is None and sent < len(data):
+                    sent += await self._socket.send(memoryview(data)[sent:])
+            except (BrokenPipeError, ConnectionResetError, trio.ClosedResourceError):
+                pass  # What the daemon said last is still to be read.
+            except trio.Cancelled:
+                if sent:
+                    self._fail(ConnectionLost("a task was cancelled while it sent a request"))
+                raise
+
+    async def _wait(self, waiter: _Waiter, ready: Callable[[], bool]) -> None:
+        """Return when `ready()`. Raises what ended the connection when it can never be."""
+        self._parked[waiter] = None
+        try:
+            while not ready():
+                if self._lost is not None:
+                    raise self._lost
+                if self._reading:
+                    await waiter.event.wait()
+                    waiter.event = trio.Event()
+                else:
+                    await self._read()
+        finally:
+            del self._parked[waiter]
+            if not self._reading and self._parked:
+                next(iter(self._parked)).event.set()
+
+    async def _read(self) -> None:
+        """Read once and give everybody what is theirs."""
+        self._reading = True
+        try:
+            data = await self._socket.recv(RECEIVE_BYTES)
+            if not data:
+                raise ConnectionLost("sandboxd closed the connection")
+            for message in self._wire.receive(data):
+                self._deliver(message)
+        except (OSError, trio.ClosedResourceError):
+            self._fail(ConnectionLost("sandboxd closed the connection"))
+        except SandboxdError as exc:
+            self._fail(exc)
+        finally:
+            self._reading = False
+
+    def _deliver(self, message: Response | Notification) -> None:
+        if isinstance(message, Response):
+            waiter = self._pending.get(message.msgid)
+            if waiter is not None:
+                self._answers[message.msgid] = message
+                waiter.event.set()
+            return
+        token = message.params.get("job", "")
+        handle = self._jobs.get(token)
+        if handle is not None:
+            handle._notify(message)
+        else:
+            self._early.setdefault(token, []).append(message)
+
+
+class TrioJobHandle:
+    """A started job.
+
+    Iterating gives its output as it comes, as pairs of "stdout" or "stderr" and bytes, when it was
+    started with `stream`. What comes for this job while other tasks wait for theirs is kept in
+    memory, up to the job's output limit: a job whose reader is slow should have a connection of
+    its own. `async with` cancels a job that has not ended when the block is left.
+    """
+
+    def __init__(self, client: TrioClient, token: str, streams: bool) -> None:
+        self.token = token
+        #: "compile" or "run" once that stage has begun; known for jobs that stream.
+        self.stage: str | None = None
+        self._client = client
+        self._streams = streams
+        self._output: deque[tuple[str, bytes]] = deque()
+        self._result: Result | StagesResult | None = None
+        self._waiters: set[_Waiter] = set()
+
+    def _notify(self, message: Notification) -> None:
+        if message.method == "job.output":
+            self._output.append((message.params["stream"], message.params["data"]))
+        elif message.method == "job.stage":
+            self.stage = message.params["stage"]
+        elif message.method == "job.exit":
+            self._ended(read_result(message.params["result"]))
+        for waiter in self._waiters:
+            waiter.event.set()
+
+    def _ended(self, result: Result | StagesResult) -> None:
+        self._result = result
+        self._client._jobs.pop(self.token, None)
+
+    async def _wait(self, ready: Callable[[], bool]) -> None:
+        waiter = _Waiter()
+        self._waiters.add(waiter)
+        try:
+            await self._client._wait(waiter, ready)
+        finally:
+            self._waiters.discard(waiter)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[str, bytes]:
+        await trio.lowlevel.checkpoint()
+        if self._streams:
+            await self._wait(lambda: bool(self._output) or self._result is not None)
+        if not self._output:
+            raise StopAsyncIteration
+        return self._output.popleft()
+
+    async def wait(self) -> Result | StagesResult:
+        """Wait for the end. Output that came until then can still be iterated over."""
+        await trio.lowlevel.checkpoint()
+        if self._result is None and not self._streams:
+            self._ended(read_result(await self._client.call("job.wait", {"job": self.token})))
+        await self._wait(lambda: self._result is not None)
+        assert self._result is not None  # noqa: S101 - what _wait has waited for
+        return self._result
+
+    async def write(self, data: bytes) -> None:
+        """Give the job bytes on stdin; returns once the daemon has taken them.
+
+        Another task should read the output of a job that answers while it reads.
+        """
+        await self._client.call("job.write", {"job": self.token, "data": data})
+
+    async def close_stdin(self) -> None:
+        """Let the job see the end of its stdin."""
+        await self._client.call("job.close_stdin", {"job": self.token})
+
+    async def signal(self, signal: int | str) -> None:
+        """Send a signal, by number or by name, to the job's main process."""
+        await self._client.call("job.signal", {"job": self.token, "signal": signal})
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Tell the job that its terminal has another size."""
+        params = {"job": self.token, "rows": rows, "columns": columns}
+        await self._client.call("job.resize", params)
+
+    async def cancel(self) -> None:
+        """Stop the job; its result will have the status `cancelled`."""
+        await self._client.call("job.cancel", {"job": self.token})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._result is not None:
+            return
+        with trio.move_on_after(_CANCEL_TIMEOUT_S, shield=True):
+            # It may have ended by itself, or with the connection.
+            with contextlib.suppress(RequestError, ConnectionLost):
+                await self.cancel()
