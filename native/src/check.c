@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
@@ -292,22 +293,27 @@ static void try_clone3(struct finding *finding) {
     tell(finding, "clone3 with a pidfd");
 }
 
+/* The directory of a cgroup below a cgroup2 mount, or -1. */
+static int open_cgroup(const char *mount, const char *cgroup) {
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof path, "%s%s", mount, cgroup);
+    autoclose int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return dir >= 0 && faccessat(dir, "cgroup.procs", F_OK, 0) == 0 ? take_fd(&dir) : -1;
+}
+
 /* A descriptor of our own cgroup in the unified hierarchy, or -1. */
 static int open_own_cgroup(void) {
-    static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
-    char line[4096];
+    char line[PATH_MAX];
     FILE *file = fopen("/proc/self/cgroup", "re");
     int dir = -1;
     while (file && dir < 0 && fgets(line, sizeof line, file)) {
-        line[strcspn(line, "\n")] = '\0';
-        for (size_t i = 0; i < 2 && dir < 0 && !strncmp(line, "0::", 3); i++) {
-            char path[sizeof line + 64];
-            (void)snprintf(path, sizeof path, "%s%s/cgroup.procs", mounts[i], line + 3);
-            if (access(path, F_OK) < 0)
-                continue;
-            path[strlen(path) - strlen("cgroup.procs")] = '\0';
-            dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        }
+        char *end = strchr(line, '\n');
+        if (!end || strncmp(line, "0::", 3) != 0)
+            continue;
+        *end = '\0';
+        dir = open_cgroup("/sys/fs/cgroup", line + 3);
+        if (dir < 0)
+            dir = open_cgroup("/sys/fs/cgroup/unified", line + 3);
     }
     if (file)
         (void)fclose(file); /* only read */

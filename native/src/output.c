@@ -39,11 +39,13 @@ void output_begin(struct output *output, uint64_t cap, bool ordered) {
 static void note_order(struct output *output, unsigned stream, uint32_t len) {
     const uint32_t top = 1u << 31;
     uint32_t mark = stream ? top : 0;
-    uint32_t *last = output->segments ? &output->segment[output->segments - 1] : NULL;
-    if (last && (*last & top) == mark && (*last & ~top) + (uint64_t)len < top)
-        *last += len;
-    else if (output->segments < SBX_MAX_SEGMENTS)
-        output->segment[output->segments++] = mark | len;
+    uint32_t *next = output->segment + output->segments;
+    if (output->segments && (next[-1] & top) == mark && (next[-1] & ~top) + (uint64_t)len < top) {
+        next[-1] += len;
+    } else if (output->segments < SBX_MAX_SEGMENTS) {
+        *next = mark | len;
+        output->segments++;
+    }
 }
 
 bool output_read(struct output *output, unsigned stream, int fd) {

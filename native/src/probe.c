@@ -50,7 +50,8 @@ enum {
 
 typedef unsigned long word;
 
-__attribute__((noreturn)) void probe_start(word *stack);
+/* Called by _start, with what the kernel left on the stack. */
+__attribute__((noreturn, used)) void probe_start(word *stack); // NOLINT(misc-use-internal-linkage)
 
 #if defined(__x86_64__)
 

@@ -51,8 +51,8 @@ int blob_parse(const char *blob, size_t len, struct job_spec *ret) {
     if (!start)
         return malformed();
     memcpy(&header, start, sizeof header);
-    *ret = (struct job_spec){header.argc, header.envc,  header.nfiles, header.stdin_len,
-                             reader.at,   NULL,         NULL,          NULL};
+    *ret = (struct job_spec){header.argc, header.envc, header.nfiles, header.stdin_len,
+                             reader.at,   NULL,        NULL,          NULL};
     for (uint64_t i = 0; i < (uint64_t)header.argc + header.envc; i++)
         if (!take_string(&reader))
             return malformed();
@@ -126,13 +126,13 @@ static int write_file(int work, const char *path, const struct sbx_blob_file *fi
 }
 
 int stage_files(int work, const struct job_spec *spec) {
-    /* blob_parse has walked the same bytes, so the reader cannot run out here. */
+    /* blob_parse has walked the same bytes and knows where they end. */
     struct reader reader = {spec->files, SIZE_MAX};
     for (uint32_t i = 0; i < spec->nfiles; i++) {
         struct sbx_blob_file file;
         const char *path = take_file(&reader, &file);
-        const char *data = take(&reader, (size_t)file.data_len);
-        if (write_file(work, path, &file, data) < 0)
+        const char *data = path ? take(&reader, (size_t)file.data_len) : NULL;
+        if (!data || write_file(work, path, &file, data) < 0)
             return -1;
     }
     return 0;

@@ -1,0 +1,141 @@
+/* What a job printed: exact caps, the order of arrival, and messages with descriptors. */
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "internal.h"
+#include "test.h"
+
+static void print(int fd, char c, size_t count) {
+    char data[256];
+    memset(data, c, sizeof data);
+    REQUIRE(count <= sizeof data && write(fd, data, count) == (ssize_t)count);
+}
+
+static void exactly_the_cap_is_kept(void) {
+    struct output output;
+    int ends[2];
+    REQUIRE(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    REQUIRE(output_init(&output, 4096) == 0);
+    for (size_t count = 99; count <= 101; count++) {
+        output_begin(&output, 100, false);
+        print(ends[1], 'x', count);
+        CHECK_EQ(output_read(&output, 0, ends[0]), count <= 100);
+        CHECK_EQ(output.len[0], count < 100 ? count : 100);
+        CHECK_EQ(output.truncated[0], count > 100);
+        CHECK_EQ(output.len[1], 0);
+        CHECK(!output.truncated[1]);
+        output_end(&output);
+    }
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
+}
+
+static void a_cap_of_nothing_keeps_nothing(void) {
+    struct output output;
+    int ends[2];
+    REQUIRE(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    REQUIRE(output_init(&output, 4096) == 0);
+    output_begin(&output, 0, true);
+    CHECK(output_read(&output, 1, ends[0]));
+    print(ends[1], 'x', 1);
+    CHECK(!output_read(&output, 1, ends[0]));
+    CHECK_EQ(output.len[1], 0);
+    CHECK_EQ(output.segments, 0);
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
+}
+
+static void order_of_arrival_is_kept(void) {
+    const uint32_t stderr_mark = 1u << 31;
+    struct output output;
+    int ends[2];
+    REQUIRE(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    REQUIRE(output_init(&output, 4096) == 0);
+    output_begin(&output, 4096, true);
+    static const struct {
+        unsigned stream;
+        size_t count;
+    } parts[] = {{0, 3}, {0, 2}, {1, 7}, {0, 1}, {1, 1}, {1, 1}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        print(ends[1], 'x', parts[i].count);
+        CHECK(output_read(&output, parts[i].stream, ends[0]));
+    }
+    REQUIRE(output.segments == 4);
+    CHECK_EQ(output.segment[0], 5);
+    CHECK_EQ(output.segment[1], stderr_mark | 7);
+    CHECK_EQ(output.segment[2], 1);
+    CHECK_EQ(output.segment[3], stderr_mark | 2);
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
+}
+
+static void more_changes_than_are_recorded_do_no_harm(void) {
+    struct output output;
+    int ends[2];
+    REQUIRE(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    REQUIRE(output_init(&output, 65536) == 0);
+    output_begin(&output, 65536, true);
+    for (unsigned i = 0; i < 2 * SBX_MAX_SEGMENTS; i++) {
+        print(ends[1], 'x', 1);
+        CHECK(output_read(&output, i % 2, ends[0]));
+    }
+    CHECK_EQ(output.segments, SBX_MAX_SEGMENTS);
+    CHECK_EQ(output.len[0] + output.len[1], 2 * SBX_MAX_SEGMENTS);
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
+}
+
+static unsigned open_descriptors(void) {
+    unsigned count = 0;
+    for (int fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+static void descriptors_travel_with_a_message(void) {
+    int pair[2], ends[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+    REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+    char text[8] = "job";
+    struct iovec part = {text, 4};
+    struct fds sent = {.count = 2, .fd = {ends[0], ends[1]}};
+    struct fds received;
+    CHECK_EQ(message_send(pair[0], &part, 1, &sent), 4);
+    part.iov_len = sizeof text;
+    CHECK_EQ(message_receive(pair[1], &part, 1, &received, NULL, 0), 4);
+    REQUIRE(received.count == 2);
+    CHECK(fcntl(received.fd[0], F_GETFD) & FD_CLOEXEC);
+    print(received.fd[1], 'x', 1);
+    CHECK(read(ends[0], text, 1) == 1 && text[0] == 'x');
+    fds_close(&received);
+    CHECK_EQ(received.count, 0);
+    fds_close(&sent);
+    close_fd(&pair[0]);
+    close_fd(&pair[1]);
+}
+
+static void a_message_that_was_cut_off_leaves_no_descriptor(void) {
+    unsigned before = open_descriptors();
+    int pair[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+    char text[8] = "1234567";
+    struct iovec part = {text, sizeof text};
+    struct fds sent = {.count = 1, .fd = {pair[0]}};
+    struct fds received;
+    CHECK_EQ(message_send(pair[0], &part, 1, &sent), sizeof text);
+    part.iov_len = 4;
+    CHECK_EQ(message_receive(pair[1], &part, 1, &received, NULL, 0), -1);
+    CHECK_EQ(errno, EMSGSIZE);
+    CHECK_EQ(received.count, 0);
+    close_fd(&pair[0]);
+    CHECK_EQ(message_receive(pair[1], &part, 1, &received, NULL, 0), 0);
+    close_fd(&pair[1]);
+    CHECK_EQ(open_descriptors(), before);
+}
+
+TEST_MAIN(TEST(exactly_the_cap_is_kept), TEST(a_cap_of_nothing_keeps_nothing),
+          TEST(order_of_arrival_is_kept), TEST(more_changes_than_are_recorded_do_no_harm),
+          TEST(descriptors_travel_with_a_message),
+          TEST(a_message_that_was_cut_off_leaves_no_descriptor))
