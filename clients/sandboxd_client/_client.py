@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sandboxd.protocol.errors import LocalProtocolError
+from sandboxd.protocol.errors import LocalProtocolError, RequestError
 from sandboxd_client._connection import Connection
-from sandboxd_client._wire import Notification, Response, job_params, request_error
+from sandboxd_client._wire import Notification, Response, chunks, ended, job_params, request_error
+from sandboxd_client.errors import ConnectionLost
 from sandboxd_client.result import Result, StagesResult, read_result
 
 TYPE_CHECKING = False
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, Unpack, overload
 
-    from sandboxd.protocol.errors import RequestError
     from sandboxd_client.types import Job, RunOptions, Stage, StartOptions, Text
 
 
@@ -135,6 +135,7 @@ class JobHandle:
     Iterating gives its output as it comes, as pairs of "stdout" or "stderr" and bytes, when it was
     started with `stream`; reading is what keeps the job going, because the daemon stops taking its
     output when nobody reads. What comes for this job during other calls is kept in memory.
+    `with` cancels a job that has not ended when the block is left.
     """
 
     def __init__(self, client: Client, token: str, streams: bool) -> None:
@@ -144,7 +145,7 @@ class JobHandle:
         self._client = client
         self._streams = streams
         self._output: list[tuple[str, bytes]] = []
-        self._result: Result | StagesResult | None = None
+        self._result: Result | StagesResult | RequestError | None = None
 
     def _notify(self, message: Notification) -> None:
         if message.method == "job.output":
@@ -152,8 +153,11 @@ class JobHandle:
         elif message.method == "job.stage":
             self.stage = message.params["stage"]
         elif message.method == "job.exit":
-            self._result = read_result(message.params["result"])
-            self._client._jobs.pop(self.token, None)
+            self._ended(ended(message.params))
+
+    def _ended(self, result: Result | StagesResult | RequestError) -> None:
+        self._result = result
+        self._client._jobs.pop(self.token, None)
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         while True:
@@ -166,17 +170,22 @@ class JobHandle:
             self._client._receive()
 
     def wait(self) -> Result | StagesResult:
-        """Wait for the end. Output that came until then can still be iterated over."""
+        """Wait for the end. Output that came until then can still be iterated over.
+
+        Raises RequestError when the job was taken and then could not be run.
+        """
         if self._result is None and not self._streams:
-            self._result = read_result(self._client.call("job.wait", {"job": self.token}))
-            self._client._jobs.pop(self.token, None)
+            self._ended(read_result(self._client.call("job.wait", {"job": self.token})))
         while self._result is None:
             self._client._receive()
+        if isinstance(self._result, Exception):
+            raise self._result
         return self._result
 
     def write(self, data: bytes) -> None:
         """Give the job bytes on stdin; returns once the daemon has taken them."""
-        self._client.call("job.write", {"job": self.token, "data": data})
+        for chunk in chunks(data):
+            self._client.call("job.write", {"job": self.token, "data": chunk})
 
     def close_stdin(self) -> None:
         """Let the job see the end of its stdin."""
@@ -193,3 +202,18 @@ class JobHandle:
     def cancel(self) -> None:
         """Stop the job; its result will have the status `cancelled`."""
         self._client.call("job.cancel", {"job": self.token})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._result is None:
+            try:  # noqa: SIM105 - contextlib costs 2 ms to import
+                self.cancel()
+            except (RequestError, ConnectionLost):
+                pass  # It has ended by itself, or with the connection.

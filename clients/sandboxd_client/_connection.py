@@ -7,7 +7,8 @@ program 5 ms, half of what the interpreter needs to start.
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET
+import select
+from _socket import AF_UNIX, MSG_DONTWAIT, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as Socket
 from sys import byteorder
 
@@ -16,7 +17,7 @@ from sandboxd_client.errors import ConnectionLost, DaemonUnreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from sandboxd_client._wire import Notification, Response
@@ -25,6 +26,8 @@ DEFAULT_SOCKET = "/run/sandboxd/sandboxd.sock"
 SOCKET_VARIABLE = "SANDBOXD_SOCKET"
 # One read takes a whole pipe's worth of output (64 KiB) with the message around it.
 RECEIVE_BYTES = 128 * 1024
+# A socket's buffer that is empty takes this much at once (net.core.wmem_default is 208 KiB).
+SURELY_TAKEN_BYTES = 96 * 1024
 
 
 def find_socket(path: str | None = None) -> str:
@@ -47,6 +50,7 @@ class Connection:
         """Connect; raises DaemonUnreachable."""
         self.path = find_socket(path)
         self._wire = Wire()
+        self._inbox: list[Response | Notification] = []
         self._socket = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:
             self._socket.connect(self.path)
@@ -67,11 +71,24 @@ class Connection:
         msgid, data = self._wire.request(method, params)
         try:
             sent = self._socket.sendmsg([data], rights(fds)) if fds else 0
-            self._socket.sendall(memoryview(data)[sent:])
+            while sent < len(data):
+                sent += self._send_some(memoryview(data)[sent:])
         except (BrokenPipeError, ConnectionResetError) as exc:
             self._read_last_words()
             raise ConnectionLost("sandboxd closed the connection") from exc
         return msgid
+
+    def _send_some(self, data: memoryview) -> int:
+        """Send what the socket takes. Until it takes something, read what comes: the daemon stops
+        reading from a client that does not read, and then both would wait for ever."""
+        try:
+            return self._socket.send(data, MSG_DONTWAIT)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(self._socket.fileno(), select.POLLIN | select.POLLOUT)
+            if poll.poll()[0][1] & select.POLLIN:
+                self._inbox.extend(self._receive_some())
+            return 0
 
     def _read_last_words(self) -> None:
         """Raise what the daemon said before it closed the connection, if it did."""
@@ -82,11 +99,17 @@ class Connection:
         except OSError:
             pass
 
-    def receive(self) -> Iterator[Response | Notification]:
+    def receive(self) -> Iterable[Response | Notification]:
         """The messages in what comes next, perhaps none. Blocks until something comes.
 
         Raises ConnectionLost when the daemon has closed the connection.
         """
+        if self._inbox:
+            inbox, self._inbox = self._inbox, []
+            return inbox
+        return self._receive_some()
+
+    def _receive_some(self) -> Iterator[Response | Notification]:
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except ConnectionResetError:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import msgpack
 
 from sandboxd.protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
+from sandboxd_client.result import read_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
+    from sandboxd_client.result import Result, StagesResult
     from sandboxd_client.types import Text
 
 # Nothing larger can come from a sane daemon: its own limits are far below.
 MAX_MESSAGE_BYTES = 2**31 - 1
+WRITE_BYTES = 64 * 1024
 _MAX_MSGID = 2**32 - 1
 
 
@@ -89,6 +92,20 @@ def request_error(error: Mapping[str, Any]) -> RequestError:
     return RequestError(
         str(error.get("code")), str(error.get("message")), error.get("data") or None
     )
+
+
+def ended(params: Mapping[str, Any]) -> Result | StagesResult | RequestError:
+    """What `job.exit` says: the result, or why a job that was taken could not be run."""
+    error = params.get("error")
+    return request_error(error) if error else read_result(params["result"])
+
+
+def chunks(data: bytes) -> Iterator[bytes]:
+    """`data` for job.write in pieces of a pipe's capacity: each is answered when the job has taken
+    the one before, and between them there is time to take its output."""
+    view = memoryview(data)
+    for start in range(0, len(data), WRITE_BYTES):
+        yield bytes(view[start : start + WRITE_BYTES])
 
 
 def job_params(

@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 import trio
 
 from sandboxd.protocol.errors import LocalProtocolError, RequestError, SandboxdError
-from sandboxd_client._connection import RECEIVE_BYTES, find_socket, rights
-from sandboxd_client._wire import Notification, Response, Wire, job_params, request_error
+from sandboxd_client._connection import RECEIVE_BYTES, SURELY_TAKEN_BYTES, find_socket, rights
+from sandboxd_client._wire import (
+    Notification,
+    Response,
+    Wire,
+    chunks,
+    ended,
+    job_params,
+    request_error,
+)
 from sandboxd_client.errors import ConnectionLost, DaemonUnreachable
 from sandboxd_client.result import Result, StagesResult, read_result
 
@@ -175,6 +183,21 @@ class TrioClient:
     # The socket
 
     async def _send(self, data: bytes, fds: Sequence[int]) -> None:
+        """Send a request. Part of it may have to wait until the daemon reads on, which it does not
+        do for a client that does not read; so something long is sent while somebody reads."""
+        if len(data) <= SURELY_TAKEN_BYTES:
+            await self._send_all(data, fds)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_meanwhile)
+            await self._send_all(data, fds)
+            nursery.cancel_scope.cancel()
+
+    async def _read_meanwhile(self) -> None:
+        with contextlib.suppress(SandboxdError):  # Whoever waits for an answer is told.
+            await self._wait(_Waiter(), lambda: False)
+
+    async def _send_all(self, data: bytes, fds: Sequence[int]) -> None:
         sent = 0
         async with self._sending:
             try:
@@ -253,7 +276,7 @@ class TrioJobHandle:
         self._client = client
         self._streams = streams
         self._output: deque[tuple[str, bytes]] = deque()
-        self._result: Result | StagesResult | None = None
+        self._result: Result | StagesResult | RequestError | None = None
         self._waiters: set[_Waiter] = set()
 
     def _notify(self, message: Notification) -> None:
@@ -262,11 +285,11 @@ class TrioJobHandle:
         elif message.method == "job.stage":
             self.stage = message.params["stage"]
         elif message.method == "job.exit":
-            self._ended(read_result(message.params["result"]))
+            self._ended(ended(message.params))
         for waiter in self._waiters:
             waiter.event.set()
 
-    def _ended(self, result: Result | StagesResult) -> None:
+    def _ended(self, result: Result | StagesResult | RequestError) -> None:
         self._result = result
         self._client._jobs.pop(self.token, None)
 
@@ -290,11 +313,16 @@ class TrioJobHandle:
         return self._output.popleft()
 
     async def wait(self) -> Result | StagesResult:
-        """Wait for the end. Output that came until then can still be iterated over."""
+        """Wait for the end. Output that came until then can still be iterated over.
+
+        Raises RequestError when the job was taken and then could not be run.
+        """
         await trio.lowlevel.checkpoint()
         if self._result is None and not self._streams:
             self._ended(read_result(await self._client.call("job.wait", {"job": self.token})))
         await self._wait(lambda: self._result is not None)
+        if isinstance(self._result, Exception):
+            raise self._result
         assert self._result is not None  # noqa: S101 - what _wait has waited for
         return self._result
 
@@ -303,7 +331,8 @@ class TrioJobHandle:
 
         Another task should read the output of a job that answers while it reads.
         """
-        await self._client.call("job.write", {"job": self.token, "data": data})
+        for chunk in chunks(data):
+            await self._client.call("job.write", {"job": self.token, "data": chunk})
 
     async def close_stdin(self) -> None:
         """Let the job see the end of its stdin."""
