@@ -1,16 +1,26 @@
 """Fixtures of the tests that need a real daemon."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support import requirements
 from support.daemon import Daemon, running
+
+# sandboxd_client is imported where it is used: tests of other parts run without it.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sandboxd_client import Client
 
 # Three jobs at once: an attack, its neighbour, and one that asks how things are.
 SETTINGS = {
     "jobs": 3,
     "limits": {"wall_time_ns": 5_000_000_000, "cpu_time_ns": 5_000_000_000},
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes some seconds; leave out with -m 'not slow'")
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +32,27 @@ def require_sandbox() -> None:
 
 
 @pytest.fixture(scope="session")
-def daemon(require_sandbox: None) -> Iterator[Daemon]:
+def extra_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of the administrator's, `data` in `mounts`."""
+    directory = tmp_path_factory.mktemp("mounted")
+    directory.chmod(0o755)
+    (directory / "readable").write_text("of the administrator")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def daemon(require_sandbox: None, extra_directory: Path) -> Iterator[Daemon]:
     """The real daemon that most tests share."""
-    with running(**SETTINGS) as daemon:
+    mounts = {"data": {"source": str(extra_directory), "target": "/data"}}
+    with running(**SETTINGS, mounts=mounts) as daemon:
         yield daemon
         assert daemon.process.poll() is None, f"the daemon died:\n{daemon.log_text()}"
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> "Iterator[Client]":
+    """A connection to the shared daemon."""
+    from sandboxd_client import Client
+
+    with Client(daemon.socket) as client:
+        yield client

@@ -5,9 +5,10 @@ import subprocess
 from typing import Any
 
 import pytest
-from sandboxd_client import Client, StagesResult
 from support.jobs import MIB, MS, SECOND, Stopwatch, job
 from support.requirements import missing_compiler, skip
+
+from sandboxd_client import Client, StagesResult
 
 HELLO = b'#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n'
 
@@ -20,7 +21,11 @@ def require_compiler() -> None:
 
 
 def compile_and_run(
-    client: Client, source: bytes, *options: str, limits: dict[str, int] | None = None, **fields: Any
+    client: Client,
+    source: bytes,
+    *options: str,
+    limits: dict[str, int] | None = None,
+    **fields: Any,
 ) -> StagesResult:
     files = {"main.c": source} | fields.pop("files", {})
     compiler = {"argv": ["gcc", "-O0", "-o", "main", "main.c", *options], "limits": limits or {}}
@@ -180,7 +185,8 @@ def test_file_names_are_not_options(client: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["-o/x", "-wrapper sh,-c,reboot", "-B/root", "@/etc/shadow", "-I\n/etc", "-dumpdir=/x"]
+    "option",
+    ["-o/x", "-wrapper sh,-c,reboot", "-B/root", "@/etc/shadow", "-I\n/etc", "-dumpdir=/x"],
 )
 def test_hostile_options_stay_inside(client: Client, option: str) -> None:
     """C-8: options reach the compiler as they are and the compiler is inside the sandbox."""

@@ -4,11 +4,14 @@ import platform
 from pathlib import Path
 
 import pytest
-from sandboxd_client import Client
 from support.daemon import Daemon
 from support.jobs import run_ok
 
-x86_64_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="an x86-64 calling convention")
+from sandboxd_client import Client
+
+x86_64_only = pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="an x86-64 calling convention"
+)
 
 NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time")
 ROOT_ENTRIES = {

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from sandboxd_client import Client, Result
 from support.daemon import Daemon, running
 from support.jobs import MIB, SECOND, job, run, run_ok
 from support.programs import report
+
+from sandboxd_client import Client, Result
 
 PATIENT = {"wall_time_ns": 20 * SECOND}
 
@@ -58,7 +59,16 @@ def test_second_job_in_a_sandbox_finds_nothing(one: Client, what: str) -> None:
 def test_traces_can_be_left_at_all(one: Client) -> None:
     """X7: the attack is real: what the first job does works for itself, as far as it is allowed."""
     found = run_ok(one, "leave_traces")
-    for name in ("shm", "sem", "msg", "posix_shm", "abstract", "port", "chmod_/work", "utimes_/work"):
+    for name in (
+        "shm",
+        "sem",
+        "msg",
+        "posix_shm",
+        "abstract",
+        "port",
+        "chmod_/work",
+        "utimes_/work",
+    ):
         assert found[name] == "ok", name
     # Forbidden rather than cleaned up.
     for name in ("hostname", "domainname", "mount", "keyring", "keyring_user", "sysctl",
@@ -90,6 +100,7 @@ def test_traces_of_the_first_stage(one: Client) -> None:
     found = traces(result.run)[1]
     same = ("umask", "signal", "rlimit", "nice", "host", "domain", "cwd", "env", "pid", "ppid",
             "sid", "child", "process", "abstract", "port", "fd", "oom", "dumpable")  # fmt: skip
+
     def settings(lines: list[str]) -> list[str]:
         return [line for line in lines if line.startswith(same)]
 

@@ -1,9 +1,10 @@
 """Attacks with memory of every kind."""
 
 import pytest
-from sandboxd_client import Client
 from support.jobs import KIB, MIB, SECOND, Stopwatch, run, run_ok
 from support.programs import report
+
+from sandboxd_client import Client
 
 SMALL = {"memory_bytes": 32 * MIB}
 

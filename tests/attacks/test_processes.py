@@ -4,11 +4,12 @@ import os
 import signal
 
 import pytest
-from sandboxd_client import Client
 from support import host
 from support.daemon import Daemon
 from support.jobs import ANSWER_S, MIB, MS, SECOND, Stopwatch, job, run, run_ok
 from support.programs import report
+
+from sandboxd_client import Client
 
 SHORT = {"wall_time_ns": 300 * MS, "processes": 16}
 
@@ -179,9 +180,9 @@ def test_subreaper_saves_nobody(client: Client) -> None:
 def test_no_privilege_can_be_gained(client: Client) -> None:
     """P25: no capability, no_new_privs, the filter on; a set-user-id program gains nothing."""
     found = run_ok(client, "gain_privilege", limits={"disk_bytes": 8 * MIB})
-    assert {name: found.pop(name) for name in list(found) if name.startswith("Cap")} == {
-        name: "0" * 16 for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-    }
+    assert {
+        name: found.pop(name) for name in list(found) if name.startswith("Cap")
+    } == dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), "0" * 16)
     assert (found.pop("NoNewPrivs"), found.pop("Seccomp")) == ("1", "2")
     assert found.pop("Groups") in {"", "1000"}
     assert found.pop("chmod_suid") in {"ok", "EPERM"}

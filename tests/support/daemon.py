@@ -58,10 +58,10 @@ class Daemon:
         try:
             while True:
                 wait = max(0.0, deadline - time.monotonic())
-                readable, _, _ = select.select([notify, ended], [], [], wait)
-                if notify in readable and b"READY=1" in notify.recv(4096).split(b"\n"):
+                readable = _readable(wait, notify.fileno(), ended)
+                if notify.fileno() in readable and b"READY=1" in notify.recv(4096).split(b"\n"):
                     return
-                if not readable or (ended in readable and notify not in readable):
+                if not readable or readable == [ended]:
                     raise RuntimeError(f"the daemon did not start:\n{self.log_text()}")
         finally:
             os.close(ended)
@@ -113,6 +113,10 @@ def running(**settings: Any) -> Iterator[Daemon]:
             daemon.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _readable(timeout_s: float, *fds: int) -> list[int]:
+    return select.select(fds, [], [], timeout_s)[0]
 
 
 def _take_uids() -> range:

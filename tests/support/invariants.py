@@ -11,7 +11,6 @@ from support import host
 
 if TYPE_CHECKING:
     from sandboxd_client import Client
-
     from support.daemon import Daemon
 
 # Slots are made again in the background, some milliseconds each; the machine may be busy.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from support.programs import executable, report
 
 if TYPE_CHECKING:
-    from sandboxd_client import Client, Result
+    from sandboxd_client import Client, RequestError, Result
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -27,7 +27,8 @@ def job(name: str, *args: str | bytes, **fields: Any) -> dict[str, Any]:
 
 def run(client: "Client", name: str, *args: str | bytes, **fields: Any) -> "Result":
     """Run programs/NAME.c with these arguments."""
-    return client.run(**job(name, *args, **fields))
+    result: Result = client.run(**job(name, *args, **fields))
+    return result
 
 
 def run_ok(client: "Client", name: str, *args: str | bytes, **fields: Any) -> dict[str, str]:
@@ -35,6 +36,17 @@ def run_ok(client: "Client", name: str, *args: str | bytes, **fields: Any) -> di
     result = run(client, name, *args, **fields)
     assert result.status == "ok", result
     return report(result.stdout)
+
+
+def run_or_refusal(client: "Client", **request: Any) -> "Result | RequestError":
+    """The result, or the error of a request that was not taken."""
+    from sandboxd_client import RequestError
+
+    try:
+        result: Result = client.run(**request)
+    except RequestError as refusal:
+        return refusal
+    return result
 
 
 class Stopwatch:

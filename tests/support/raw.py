@@ -6,7 +6,7 @@ import struct
 from types import TracebackType
 from typing import Any, Self
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 
 class RawConnection:
@@ -67,7 +67,7 @@ class RawConnection:
         """Whether a request on this connection is answered."""
         try:
             self.request(4_000_000_000, "server.health")
-            return self.answer(4_000_000_000)[1]["status"] == "ok"
+            return bool(self.answer(4_000_000_000)[1]["status"] == "ok")
         except (BrokenPipeError, ConnectionResetError, AssertionError):
             return False
 
