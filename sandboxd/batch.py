@@ -1,0 +1,98 @@
+"""``job.batch``: many jobs in one request, answered together and in order.
+
+The batch feeds the queue as far as the tenant's share goes, and goes on each time one of its jobs
+ends, so its size is not bounded by the queue's.
+"""
+
+from functools import partial
+
+from sandboxd.client_jobs import outcome_bytes
+from sandboxd.connection import LATER, Connection
+from sandboxd.engine.jobs import Job, Outcome
+from sandboxd.protocol import rpc
+from sandboxd.protocol.errors import BUSY, LIMIT_EXCEEDED, RequestError, invalid
+from sandboxd.protocol.jobs import batch_size, job_spec
+from sandboxd.protocol.models import BatchParams, BatchResult
+
+
+class Batch:
+    """One batch on its way."""
+
+    def __init__(self, connection: Connection, msgid: int, params: BatchParams) -> None:
+        self._connection = connection
+        self._msgid = msgid
+        self._raw = params.jobs
+        self._results: list[object] = [None] * batch_size(params.jobs)
+        self._next = 0
+        self._running = 0
+        self._bytes = 0
+        self._feeding = False
+
+    def feed(self) -> None:
+        """Submit jobs until the queue takes no more. Raises RequestError `busy` when it took
+        none and none of this batch is left to end."""
+        if self._feeding:  # A job that ends at once calls back from within submit.
+            return
+        self._feeding = True
+        try:
+            while self._next < len(self._raw) and self._submit(self._next):
+                self._next += 1
+        finally:
+            self._feeding = False
+        if self._next == len(self._raw) and not self._running:
+            self._connection.answer(self._msgid, BatchResult(self._results))
+
+    def _submit(self, index: int) -> bool:
+        """False when the queue is full and the job has to wait for another of this batch."""
+        jobs = self._connection.jobs
+        try:
+            job = self._admit(index)
+        except RequestError as error:
+            self._results[index] = {"error": rpc.error_map(error)}
+            return True
+        job.done = partial(self._done, index, job)
+        self._running += 1
+        try:
+            jobs.submit(job)
+        except RequestError as error:
+            self._running -= 1
+            if error.code == BUSY and self._running:
+                return False
+            if error.code == BUSY and not index:
+                raise
+            self._results[index] = {"error": rpc.error_map(error)}
+        return True
+
+    def _admit(self, index: int) -> Job:
+        field = f"jobs[{index}]"
+        spec = job_spec(rpc.decode_job(self._raw[index], field), field=field)
+        if spec.fds is not None:
+            raise invalid(f"{field}.fds", "cannot be used in a batch; send the job by job.run")
+        return self._connection.jobs.admit(spec, field)
+
+    def _done(self, index: int, job: Job, outcome: Outcome) -> None:
+        self._connection.jobs.live.discard(job)
+        self._running -= 1
+        self._results[index] = self._bounded(outcome)
+        if not self._connection.closed:
+            self.feed()
+
+    def _bounded(self, outcome: Outcome) -> object:
+        """One answer carries all results, so together they have a limit."""
+        self._bytes += outcome_bytes(outcome)
+        most = self._connection.server.config.max_message_bytes
+        if self._bytes > most:
+            outcome = RequestError(
+                LIMIT_EXCEEDED,
+                f"the results of the batch are more than {most} bytes; send fewer jobs at once",
+                {"maximum": most},
+            )
+        if isinstance(outcome, RequestError):
+            return {"error": rpc.error_map(outcome)}
+        return outcome
+
+
+def batch(connection: Connection, msgid: int, params: BatchParams) -> object:
+    connection.peer.require_run()
+    Batch(connection, msgid, params).feed()
+    return LATER

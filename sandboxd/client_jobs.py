@@ -1,0 +1,151 @@
+"""The jobs of one connection: the ones it waits for and the ones it has started."""
+
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sandboxd.engine.jobs import Engine, Job, Outcome
+from sandboxd.engine.stages import StagedJob
+from sandboxd.passed import stdio_from
+from sandboxd.protocol import rpc
+from sandboxd.protocol.errors import CANCELLED, NOT_FOUND, RequestError
+from sandboxd.protocol.jobs import JobSpec
+from sandboxd.protocol.models import Result, StagesResult
+
+if TYPE_CHECKING:
+    from sandboxd.connection import Connection
+
+# Outcomes kept for a job.wait that may never come.
+_KEPT_OUTCOMES: Final = 1024
+
+
+class StartedJob:
+    """A job of `job.start`, as its connection knows it. Also the sink of its streams."""
+
+    def __init__(self, owner: "ConnectionJobs", token: str, stream: bool) -> None:
+        self.token = token
+        self.job: Job
+        self.staged: StagedJob | None = None
+        self.outcome: Outcome | None = None
+        self.waiters: list[int] = []
+        self._owner = owner
+        self._connection = owner.connection
+        self._stream = stream
+
+    def stage_started(self, stage: str) -> None:
+        self._connection.notify("job.stage", {"job": self.token, "stage": stage})
+
+    def output(self, stream: str, data: bytes) -> None:
+        self._connection.notify("job.output", {"job": self.token, "stream": stream, "data": data})
+
+    async def ready(self) -> None:
+        await self._connection.ready()
+
+    def ended(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        if self._stream:
+            what = "error" if isinstance(outcome, RequestError) else "result"
+            value = rpc.error_map(outcome) if isinstance(outcome, RequestError) else outcome
+            self._connection.notify("job.exit", {"job": self.token, what: value})
+        for msgid in self.waiters:
+            self._connection.answer(msgid, outcome)
+        self._owner.ended(self)
+
+
+class ConnectionJobs:
+    """The jobs of one connection. They are cancelled when it closes."""
+
+    def __init__(self, connection: "Connection", engine: Engine) -> None:
+        self.connection = connection
+        self.engine = engine
+        self.live: set[Job] = set()
+        self._started: dict[str, StartedJob] = {}
+        self._ended: OrderedDict[str, StartedJob] = OrderedDict()
+        self._kept_bytes = 0
+        self._next = 1
+
+    def abandon_all(self) -> None:
+        """The connection is gone: nobody wants to know how its jobs end."""
+        for job in self.live:
+            self.engine.abandon(job)
+        self.live.clear()
+
+    def admit(self, spec: JobSpec, field: str = "") -> Job:
+        """A job of this connection's tenant. Raises RequestError."""
+        connection = self.connection
+        connection.peer.require_run()
+        if connection.server.stopping:
+            raise RequestError(CANCELLED, "sandboxd is shutting down; connect again in a moment")
+        job = self.engine.admit(spec, connection.peer.uid, field)
+        if spec.fds is not None:
+            job.stdio = stdio_from(connection.passed, spec.fds)
+        return job
+
+    def submit(self, job: Job, started: StartedJob | None = None) -> None:
+        """Raises RequestError when the queue is full."""
+        if not job.plain:
+            staged = StagedJob(self.engine, job, started)
+            job.run_in_task = partial(self.connection.start_soon, staged.run)
+            if started is not None:
+                started.staged = staged
+        self.live.add(job)
+        try:
+            self.engine.submit(job)
+        except RequestError:
+            self.live.discard(job)
+            raise
+
+    def start(self, spec: JobSpec) -> StartedJob:
+        job = self.admit(spec)
+        started = StartedJob(self, f"j{self._next}", spec.stream)
+        self._next += 1
+        started.job = job
+        job.done = partial(self._started_done, started)
+        self._started[started.token] = started
+        try:
+            self.submit(job, started)
+        except RequestError:
+            del self._started[started.token]
+            raise
+        return started
+
+    def _started_done(self, started: StartedJob, outcome: Outcome) -> None:
+        self.live.discard(started.job)
+        started.ended(outcome)
+
+    def find(self, token: str) -> StartedJob:
+        started = self._started.get(token)
+        if started is None:
+            raise RequestError(NOT_FOUND, f"job: there is no job {token[:64]!r} on this connection")
+        return started
+
+    def ended(self, started: StartedJob) -> None:
+        """Keep the outcome until it is fetched; of many that nobody fetches, the latest."""
+        if started.waiters:
+            self.forget(started)
+            return
+        self._ended[started.token] = started
+        self._kept_bytes += outcome_bytes(started.outcome)
+        most = self.connection.server.config.max_write_buffer_bytes
+        while len(self._ended) > _KEPT_OUTCOMES or (
+            self._kept_bytes > most and len(self._ended) > 1
+        ):
+            self.forget(next(iter(self._ended.values())))
+
+    def forget(self, started: StartedJob) -> None:
+        del self._started[started.token]
+        if self._ended.pop(started.token, None) is not None:
+            self._kept_bytes -= outcome_bytes(started.outcome)
+
+
+def outcome_bytes(outcome: Outcome | None) -> int:
+    if isinstance(outcome, StagesResult):
+        return outcome_bytes(outcome.compile) + outcome_bytes(outcome.run)
+    if not isinstance(outcome, Result):
+        return 0
+    files = {} if outcome.files is msgspec.UNSET else outcome.files
+    output = b"" if outcome.output is msgspec.UNSET else outcome.output
+    kept = len(outcome.stdout) + len(outcome.stderr) + len(output)
+    return kept + sum(len(data) for data in files.values())

@@ -1,0 +1,296 @@
+"""One client's connection: requests in, answers and notifications out.
+
+Two tasks live as long as the connection: a reader, which handles every request to its end or hands
+it to the engine, and a writer, which sleeps unless the socket did not take something at once.
+Anything that answers a request just calls `send`.
+"""
+
+import array
+import logging
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from sandboxd.client_jobs import ConnectionJobs
+from sandboxd.logs import fields
+from sandboxd.passed import MAX_PENDING, PassedFds
+from sandboxd.peer import Peer
+from sandboxd.protocol import rpc
+from sandboxd.protocol.errors import (
+    BUSY,
+    INTERNAL,
+    INVALID_ARGUMENT,
+    RemoteProtocolError,
+    RequestError,
+)
+from sandboxd.protocol.framing import NEED_DATA, FrameDecoder
+
+if TYPE_CHECKING:
+    from sandboxd.server import Server
+
+_log = logging.getLogger("sandboxd.server")
+
+_READ_BYTES: Final = 256 * 1024
+_ANCILLARY: Final = socket.CMSG_SPACE(MAX_PENDING * array.array("i").itemsize)
+# After so many requests in one go, other connections get their turn.
+_REQUESTS_PER_WAKEUP: Final = 32
+# Above the first nothing more is asked of the program or taken from the client, until below the
+# second.
+_HIGH_WATER: Final = 1024 * 1024
+_LOW_WATER: Final = 256 * 1024
+_BUSY_RETRY_NS: Final = 10_000_000
+
+# A handler that will answer later returns this.
+LATER: Final = object()
+
+# One buffer for all connections: what a read returns is consumed before the next await.
+_buffer = bytearray(_READ_BYTES)
+_view = memoryview(_buffer)
+
+
+class Connection:
+    """Serves one client until it goes away. Owns the socket and everything the client started."""
+
+    def __init__(self, server: "Server", sock: socket.socket, peer: Peer) -> None:
+        self.server = server
+        self.peer = peer
+        self.passed = PassedFds()
+        self.open: set[int] = set()  # msgids not answered yet
+        self.closed = False
+        self.jobs = ConnectionJobs(self, server.engine)
+        self._sock = sock
+        self._decoder = FrameDecoder(server.config.max_message_bytes)
+        self._out: deque[memoryview] = deque()
+        self._buffered = 0
+        self._grew = trio.Event()
+        self._drained = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Until the client or the server closes the connection."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._write)
+                await self._read()
+                self.drop()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self.closed = True
+        self.jobs.abandon_all()
+        self.passed.close()
+        self.server.buffered -= self._buffered
+        self._out.clear()
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+
+    def drop(self) -> None:
+        """Close the connection from anywhere; its jobs are cancelled. Does not block."""
+        self.closed = True
+        self.jobs.abandon_all()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def start_soon(self, call: Callable[[], Awaitable[Any]]) -> None:
+        """Run a task that ends with the connection."""
+        if self._nursery is not None:
+            self._nursery.start_soon(call)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        timeout_s = self.server.config.message_timeout_ns / 1e9
+        deadline = float("inf")
+        try:
+            while await self._wait_readable(deadline):
+                try:
+                    if not self._receive():
+                        return
+                except BlockingIOError:
+                    continue
+                handled = await self._handle_frames()
+                if not self._decoder.partial:
+                    deadline = float("inf")
+                elif handled or deadline == float("inf"):
+                    deadline = trio.current_time() + timeout_s
+        except RemoteProtocolError as error:
+            self._refuse(str(error))
+        except OSError as exc:
+            _log.debug("connection lost %s", fields(uid=self.peer.uid, why=exc.strerror))
+
+    async def _wait_readable(self, deadline: float) -> bool:
+        """False when the rest of a message did not come in time."""
+        if self._buffered > _HIGH_WATER:
+            await self.ready()
+        if deadline == float("inf"):
+            await trio.lowlevel.wait_readable(self._sock)
+            return True
+        with trio.move_on_at(max(deadline, trio.current_time())) as scope:
+            await trio.lowlevel.wait_readable(self._sock)
+        if scope.cancelled_caught:
+            self._refuse("the rest of the message did not come in time")
+        return not scope.cancelled_caught
+
+    def _receive(self) -> bool:
+        """Take what is there. False at the end."""
+        size, ancillary, flags, _ = self._sock.recvmsg_into(
+            (_buffer,), _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+        )
+        if ancillary:
+            self._take_descriptors(ancillary)
+        if flags & socket.MSG_CTRUNC:
+            raise RemoteProtocolError("more descriptors than sandboxd can take at the moment")
+        if not size:
+            return False
+        self._decoder.receive_data(_view[:size])
+        return True
+
+    def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+        fds = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        self.passed.received(fds)
+
+    async def _handle_frames(self) -> int:
+        """Every whole message that has come. Returns how many there were."""
+        decoder = self._decoder
+        count = 0
+        while True:
+            frame = decoder.next_frame()
+            if frame is NEED_DATA:
+                break
+            self._handle(frame)  # type: ignore[arg-type] # mypy knows no sentinels
+            self.passed.message_ended()
+            count += 1
+            if count % _REQUESTS_PER_WAKEUP == 0:
+                await self.ready()
+        self.passed.read_ended(partial=decoder.partial)
+        return count
+
+    def _handle(self, frame: bytes | bytearray) -> None:
+        """One request, from bytes to its answer or to its place in the engine."""
+        request = rpc.decode_request(frame)
+        msgid = request.msgid
+        if msgid in self.open:
+            raise RemoteProtocolError(f"msgid {msgid} is in use by a request not answered yet")
+        try:
+            if len(self.open) >= self.server.config.max_requests_per_connection:
+                raise _too_many(len(self.open))
+            params = rpc.decode_params(request.method, request.params)
+            self.open.add(msgid)
+            answer = self.server.methods[request.method](self, msgid, params)
+        except RequestError as error:
+            self.answer(msgid, error)
+        except Exception:
+            _log.exception("a request failed %s", fields(method=request.method))
+            self.answer(msgid, RequestError(INTERNAL, "sandboxd made a mistake; see its log"))
+        else:
+            if answer is not LATER:
+                self.answer(msgid, answer)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def answer(self, msgid: int, outcome: object) -> None:
+        """Answer a request: with an error where ``outcome`` is one. Never blocks."""
+        self.open.discard(msgid)
+        if self.closed:
+            return
+        if isinstance(outcome, RequestError):
+            self.send(rpc.encode_error(msgid, outcome))
+        else:
+            self.send(rpc.encode_response(msgid, outcome))
+
+    def notify(self, method: str, params: object) -> None:
+        if not self.closed:
+            self.send(rpc.encode_notification(method, params))
+
+    def send(self, data: bytes) -> None:
+        """Write now if the socket takes it, else leave the rest to the writer. Never blocks."""
+        if not self._out:
+            try:
+                sent = self._sock.send(data, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.drop()
+                return
+            if sent == len(data):
+                return
+            self._keep(memoryview(data)[sent:])
+        else:
+            self._keep(memoryview(data))
+
+    def _keep(self, data: memoryview) -> None:
+        """Bounded: a client that does not read what it asked for loses its connection."""
+        most = self.server.config.max_write_buffer_bytes
+        full = self._buffered + len(data) > most or self.server.buffered > 4 * most
+        if self._buffered > _HIGH_WATER and full:
+            _log.warning("a client does not read its answers %s", fields(uid=self.peer.uid))
+            self.drop()
+            return
+        self._out.append(data)
+        self._buffered += len(data)
+        self.server.buffered += len(data)
+        self._grew.set()
+
+    async def _write(self) -> None:
+        timeout_s = self.server.config.write_timeout_ns / 1e9
+        while True:
+            await self._grew.wait()
+            self._grew = trio.Event()
+            while self._out:
+                with trio.move_on_after(timeout_s) as scope:
+                    await trio.lowlevel.wait_writable(self._sock)
+                if scope.cancelled_caught:
+                    _log.warning("a client does not read %s", fields(uid=self.peer.uid))
+                    self.drop()
+                    return
+                self._write_first()
+
+    def _write_first(self) -> None:
+        data = self._out[0]
+        try:
+            sent = self._sock.send(data, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.drop()
+            return
+        if sent == len(data):
+            self._out.popleft()
+        else:
+            self._out[0] = data[sent:]
+        self._buffered -= sent
+        self.server.buffered -= sent
+        if self._buffered <= _LOW_WATER:
+            self._drained.set()
+            self._drained = trio.Event()
+
+    async def ready(self) -> None:
+        """Wait until the client has read enough to be sent more. A checkpoint."""
+        if self._buffered <= _HIGH_WATER:
+            await trio.lowlevel.checkpoint()
+            return
+        await self._drained.wait()
+
+    async def flushed(self) -> None:
+        """Wait until everything is written."""
+        while self._buffered:
+            await self._drained.wait()
+
+    def _refuse(self, why: str) -> None:
+        """The client does not speak the protocol: say so, as far as one can, and close."""
+        _log.warning("connection refused %s", fields(uid=self.peer.uid, why=why))
+        error = RequestError(INVALID_ARGUMENT, why)
+        self.notify("error", rpc.error_map(error))
+
+
+def _too_many(count: int) -> RequestError:
+    message = f"{count} requests of this connection are not answered yet; wait for some of them"
+    return RequestError(BUSY, message, {"retry_after_ns": _BUSY_RETRY_NS})

@@ -1,0 +1,239 @@
+"""The life of the daemon: start-up in order, serving, orderly end.
+
+As root: read the configuration, make the cgroups, bind the socket, start the helper. Then give up
+every privilege, for good. Without: prove by the self test that the limits hold, say READY, serve.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from sandboxd import cgroups, listener, privileges, selftest, systemd
+from sandboxd.cgroups import Groups
+from sandboxd.check import Checker, KernelCheck, start_kernel_check
+from sandboxd.config import Config
+from sandboxd.engine.helper import Keeper, start_keeper
+from sandboxd.engine.jobs import Engine
+from sandboxd.errors import HostError
+from sandboxd.listener import Listener
+from sandboxd.logs import fields
+from sandboxd.privileges import Identity
+from sandboxd.server import Server
+
+_log = logging.getLogger("sandboxd")
+
+# For the keeper to kill what runs and remove the cgroups.
+_KEEPER_TIMEOUT_S: Final = 10.0
+_SELFTEST_TIMEOUT_S: Final = 20.0
+# A judge's jobs are many and short-lived: collect seldom, and never what was there at the start.
+_GC_THRESHOLDS: Final = (20_000, 20, 50)
+
+
+@dataclass(slots=True)
+class Started:
+    """What was made with root's privileges."""
+
+    config: Config
+    groups: Groups
+    keeper: Keeper
+    kernel: KernelCheck
+    listener: Listener | None
+
+
+def acquire(config: Config, *, listen: bool) -> Started:
+    """Everything that needs privileges, then giving them up. Raises HostError or ConfigError."""
+    _open_standard_descriptors()
+    _raise_descriptor_limit()
+    identity = _identity(config)
+    readonly = config.readonly_directories()
+    groups = cgroups.prepare()
+    sock = None
+    try:
+        if listen:
+            passed = systemd.listen_fds()
+            sock = listener.adopt(passed) if passed else listener.bind(config, identity)
+        kernel = start_kernel_check()
+        keeper = start_keeper([*_arguments(config, readonly), *groups.arguments()])
+    except BaseException:
+        if sock is not None:
+            sock.close()
+        groups.remove()
+        raise
+    started = Started(config, groups, keeper, kernel, sock)
+    try:
+        _drop(identity)
+    except BaseException:
+        release(started)
+        raise
+    return started
+
+
+def release(started: Started) -> None:
+    """Undo `acquire` after a failed start, as far as the privileges that are left allow."""
+    if started.listener is not None:
+        started.listener.close()
+    started.keeper.close()
+    with contextlib.suppress(Exception):
+        started.keeper.process.wait(_KEEPER_TIMEOUT_S)
+
+
+def _identity(config: Config) -> Identity | None:
+    if os.geteuid() != 0:
+        return None
+    return privileges.choose_identity(config.user, fallback_uid=config.uid_base - 1)
+
+
+def _drop(identity: Identity | None) -> None:
+    if identity is None:
+        privileges.forbid_new_privileges()
+    else:
+        privileges.drop(identity)
+
+
+def _arguments(config: Config, readonly: list[str]) -> list[str]:
+    """The helper's configuration. The disk is made with the usual limits, so that a job with
+    these needs no change."""
+    return [
+        f"slots={config.slots}",
+        f"spare={config.spares}",
+        f"uid_base={config.uid_base}",
+        f"output_max={config.max_limits.output_bytes}",
+        f"disk_bytes={config.limits.disk_bytes}",
+        f"disk_inodes={config.limits.disk_inodes}",
+        *(f"readonly={path}" for path in readonly),
+        *(f"mount={mount.source}:{mount.target}" for mount in config.mounts.values()),
+    ]
+
+
+def _open_standard_descriptors() -> None:
+    """A descriptor 0, 1 or 2 that is closed would be given to the next file that is opened, and
+    from there to a child that takes it for its standard stream."""
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Daemon:
+    """Runs what `acquire` started."""
+
+    def __init__(self, started: Started, *, private: bool, lifeline: int | None) -> None:
+        self._started = started
+        self._config = started.config
+        self._lifeline = lifeline
+        self.engine = Engine(started.config, started.keeper)
+        self.checker = Checker(self.engine, started.kernel, started.groups)
+        self.server = Server(started.config, self.engine, self.checker, private=private)
+        self._stop = trio.Event()
+        self._hurry = trio.CancelScope()
+
+    async def run(self, ready_fd: int | None = None) -> None:
+        """Serve until a signal, or the end of the lifeline, says stop. Raises HostError."""
+        sock = self._started.listener
+        if sock is None:
+            raise HostError("there is no socket to serve on")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_signals)
+                nursery.start_soon(self.engine.link.run)
+                await self._prove()
+                nursery.start_soon(self.server.serve, sock)
+                self._say_ready(ready_fd)
+                nursery.start_soon(self._watch_lifeline)
+                nursery.start_soon(self._feed_watchdog)
+                await self._stop.wait()
+                await self._finish()
+                nursery.cancel_scope.cancel()
+        finally:
+            sock.close()
+            with trio.CancelScope(shield=True):
+                await self._end_helper()
+
+    async def check(self) -> dict[str, object]:
+        """For ``--check``: the report, without serving anybody."""
+        try:
+            report: dict[str, object] = {}
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.engine.link.run)
+                await self._wait_for_helper()
+                report = await self.checker.report()
+                nursery.cancel_scope.cancel()
+            return report
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._end_helper()
+
+    async def _wait_for_helper(self) -> None:
+        timeout_s = self._config.helper_timeout_ns / 1e9
+        with trio.move_on_after(timeout_s) as scope:
+            await self.engine.up.wait()
+        if scope.cancelled_caught:
+            raise HostError(f"sandbox-helper did not say hello within {timeout_s:g} s")
+
+    async def _prove(self) -> None:
+        """The self test: one exact sentence for the first limit that does not hold."""
+        await self._wait_for_helper()
+        systemd.notify("STATUS=running the self test")
+        for finding in await selftest.run(self.engine, _SELFTEST_TIMEOUT_S):
+            if finding.problem:
+                raise HostError(f"self test: {finding.name}: {finding.problem}")
+        self.engine.counts.clear()
+
+    def _say_ready(self, ready_fd: int | None) -> None:
+        config = self._config
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        systemd.notify(f"READY=1\nSTATUS=serving, {config.slots} jobs at once")
+        if ready_fd is not None:
+            os.write(ready_fd, b"READY\n")
+            os.close(ready_fd)
+        _log.info("ready %s", fields(socket=config.socket, jobs=config.slots, pid=os.getpid()))
+
+    async def _watch_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                _log.info("stopping %s", fields(signal=signal.Signals(number).name))
+                if self._stop.is_set():
+                    self._hurry.cancel()  # The second one: somebody has lost patience.
+                self._stop.set()
+
+    async def _watch_lifeline(self) -> None:
+        """The process that started a private daemon holds the other end of a pipe."""
+        if self._lifeline is None:
+            return
+        await trio.lowlevel.wait_readable(self._lifeline)
+        self._stop.set()
+
+    async def _feed_watchdog(self) -> None:
+        """Only a daemon whose helper answers is alive."""
+        interval_s = systemd.watchdog_interval_s()
+        if interval_s is None:
+            return
+        while True:
+            if await self.engine.link.stats(interval_s) is not None:
+                systemd.notify("WATCHDOG=1")
+            await trio.sleep(interval_s / 2)
+
+    async def _finish(self) -> None:
+        systemd.notify("STOPPING=1")
+        self.server.accepting.cancel()
+        with self._hurry:
+            await self.server.finish(self._config.shutdown_timeout_ns / 1e9)
+
+    async def _end_helper(self) -> None:
+        keeper = self._started.keeper
+        keeper.close()
+        if not await keeper.wait(_KEEPER_TIMEOUT_S):
+            _log.error("sandbox-helper does not end %s", fields(pid=keeper.process.pid))

@@ -1,0 +1,352 @@
+"""The link to sandbox-helper: starting it, sending jobs, reading results, surviving its death.
+
+Theory of operation. The daemon, still root, starts the helper's *keeper* with one end of a socket
+pair, ``ctl``. Each time the keeper starts a *worker* it sends the daemon's end of a new work socket
+over ``ctl``. One task reads ``ctl``, one reads the present work socket; the latter is the one place
+where results arrive. Sending needs no task: a message that the socket does not take at once waits
+in a short backlog.
+
+The end of a work socket means that the worker died and took its jobs with it. The end of ``ctl``
+means that the keeper died, for which there is no cure here: the daemon ends too.
+"""
+
+import array
+import contextlib
+import errno
+import logging
+import os
+import socket
+import subprocess
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import trio
+
+from sandboxd.engine import wire
+from sandboxd.engine.results import StageEnd, setup_message
+from sandboxd.errors import HostError
+from sandboxd.logs import fields
+
+_log = logging.getLogger("sandboxd.helper")
+
+LIBEXEC: Final = Path(__file__).resolve().parent.parent / "libexec"
+HELPER: Final = LIBEXEC / "sandbox-helper"
+
+_MAX_FDS: Final = 4
+_ANCILLARY: Final = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
+# So many messages are read in one go before other tasks get their turn.
+_MESSAGES_PER_WAKEUP: Final = 64
+_CTL_MESSAGE: Final = 64
+
+
+class HelperDied(HostError):
+    """The keeper is gone: nothing can be run any more."""
+
+
+class Events(Protocol):
+    """What the link tells the engine. None of these may raise or block."""
+
+    def helper_up(self, hello: wire.Hello) -> None: ...
+    def helper_lost(self) -> None: ...
+    def slot_failed(self, why: str) -> None: ...
+    def stage_ended(self, job_id: int, end: StageEnd) -> None: ...
+    def stage_not_sent(self, job_id: int, error: OSError) -> None: ...
+
+
+@dataclass(slots=True)
+class Keeper:
+    """The running helper, as its parent sees it. Owns the process and ``ctl``."""
+
+    process: subprocess.Popen[bytes]
+    ctl: socket.socket
+
+    def close(self) -> None:
+        """Tell the keeper to kill everything, clean up and end."""
+        self.ctl.close()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until the keeper has ended. False when it has not in time.
+
+        The daemon may not signal it (it is root's), but may wait for its own child.
+        """
+        pidfd = os.pidfd_open(self.process.pid)
+        try:
+            with trio.move_on_after(timeout_s) as scope:
+                await trio.lowlevel.wait_readable(pidfd)
+            if scope.cancelled_caught:
+                return False
+        finally:
+            trio.lowlevel.notify_closing(pidfd)
+            os.close(pidfd)
+        self.process.wait()
+        return True
+
+
+def start_keeper(arguments: Sequence[str], executable: Path = HELPER) -> Keeper:
+    """Start ``sandbox-helper serve``. Needs the privileges that the helper is to have.
+
+    In a session of its own: an interrupt from the terminal is for the daemon, which then ends
+    the helper in an orderly way. Raises HostError when it cannot be started.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [executable, "serve", f"ctl={theirs.fileno()}", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                cwd="/",
+                env={},
+                start_new_session=True,
+            )
+        except OSError as exc:
+            ours.close()
+            raise HostError(f"cannot start {executable}: {exc.strerror}") from exc
+    ours.setblocking(False)
+    return Keeper(process, ours)
+
+
+class HelperLink:
+    """Carries messages between the engine and whichever worker serves at the moment."""
+
+    def __init__(self, keeper: Keeper, events: Events) -> None:
+        self.keeper = keeper
+        self.hello: wire.Hello | None = None
+        self.restarts = 0
+        self._events = events
+        self._work: socket.socket | None = None
+        self._backlog: deque[tuple[bytes, tuple[int, ...], int]] = deque()
+        self._backlog_grew = trio.Event()
+        self._stats_waiters: list[tuple[trio.Event, list[wire.Stats]]] = []
+        self._buffer = bytearray(wire.MAX_MESSAGE)
+        self._view = memoryview(self._buffer)
+
+    @property
+    def up(self) -> bool:
+        """Whether a worker serves."""
+        return self._work is not None
+
+    async def run(self) -> None:
+        """Adopt each worker's socket until the keeper dies. Raises HelperDied then."""
+        ctl = self.keeper.ctl
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+            while True:
+                await trio.lowlevel.wait_readable(ctl)
+                work = self._adopt(ctl)
+                scope.cancel()
+                scope = trio.CancelScope()
+                nursery.start_soon(self._serve, work, scope)
+
+    def _adopt(self, ctl: socket.socket) -> socket.socket:
+        data, ancillary, _, _ = ctl.recvmsg(_CTL_MESSAGE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            code = self.keeper.process.poll()
+            raise HelperDied(f"sandbox-helper ended (exit status {code}); see its last messages")
+        fds = _received_fds(ancillary)
+        if len(data) != wire.RESTARTS.size or len(fds) != 1:
+            raise HelperDied("sandbox-helper speaks another protocol: rebuild sandboxd")
+        (self.restarts,) = wire.RESTARTS.unpack(data)
+        work = socket.socket(fileno=fds[0])
+        work.setblocking(False)
+        return work
+
+    async def _serve(self, work: socket.socket, scope: trio.CancelScope) -> None:
+        """Live with one worker until it dies."""
+        try:
+            with scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send_backlog, work)
+                    await self._read_messages(work)
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._forget(work)
+
+    def _forget(self, work: socket.socket) -> None:
+        trio.lowlevel.notify_closing(work)
+        work.close()
+        if self._work is not work:
+            return
+        self._work = None
+        for _, fds, _ in self._backlog:
+            close_all(fds)
+        self._backlog.clear()
+        for event, _ in self._stats_waiters:
+            event.set()
+        self._stats_waiters.clear()
+        _log.error("the helper's worker died %s", fields(restarts=self.restarts))
+        self._events.helper_lost()
+
+    async def _read_messages(self, work: socket.socket) -> None:
+        """The one place where the helper's messages arrive. Returns at the end of the socket."""
+        buffers = (self._buffer,)
+        receive = work.recvmsg_into
+        while True:
+            await trio.lowlevel.wait_readable(work)
+            for _ in range(_MESSAGES_PER_WAKEUP):
+                try:
+                    size, ancillary, _, _ = receive(buffers, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+                except BlockingIOError:
+                    break
+                except ConnectionResetError:
+                    return
+                if not size:
+                    return
+                fds = _received_fds(ancillary) if ancillary else ()
+                try:
+                    self._take(work, self._view[:size], fds)
+                finally:
+                    close_all(fds)
+
+    def _take(self, work: socket.socket, message: memoryview, fds: Sequence[int]) -> None:
+        kind = wire.message_type(message)
+        if kind == wire.MSG_RESULT:
+            end = _stage_end(message, fds)
+            try:
+                self._events.stage_ended(end.helper.job_id, end)
+            except Exception:
+                # One job's trouble must not take the link, and every other job, with it.
+                _log.exception("a result could not be used %s", fields(job=end.helper.job_id))
+        elif kind == wire.MSG_STATS_IS:
+            for event, answer in self._stats_waiters:
+                answer.append(wire.unpack_stats(message))
+                event.set()
+            self._stats_waiters.clear()
+        elif kind == wire.MSG_SLOT_ERROR:
+            self._slot_error(wire.unpack_slot_error(message))
+        elif kind == wire.MSG_HELLO:
+            self._welcome(work, wire.unpack_hello(message))
+
+    def _welcome(self, work: socket.socket, hello: wire.Hello) -> None:
+        if hello.abi != wire.ABI:
+            raise HelperDied(
+                f"sandbox-helper has ABI {hello.abi}, sandboxd {wire.ABI}: build them together"
+            )
+        self.hello = hello
+        self._work = work
+        _log.info("the helper serves %s", fields(pid=hello.pid, restarts=self.restarts))
+        self._events.helper_up(hello)
+
+    def _slot_error(self, error: wire.SlotError) -> None:
+        text = setup_message(error.step, error.error)
+        _log.error("no slot could be made: %s %s", text, fields(retry_ms=error.retry_ms))
+        self._events.slot_failed(text)
+
+    def send(self, message: bytes, fds: tuple[int, ...] = (), job_id: int = 0) -> None:
+        """Send a message, or keep it for later when the socket is full. Never blocks.
+
+        Owns the descriptors from here on. Raises OSError when no worker serves or the kernel
+        will never take it. A worker that has just died is no error here: the reader notices and
+        reports every job of it as lost.
+        """
+        if self._backlog:
+            self._keep(message, fds, job_id)
+            return
+        try:
+            self._send_now(message, fds)
+        except BlockingIOError:
+            self._keep(message, fds, job_id)
+        except (BrokenPipeError, ConnectionResetError):
+            close_all(fds)
+        except OSError:
+            close_all(fds)
+            raise
+        else:
+            if fds:
+                close_all(fds)
+
+    def _send_now(self, message: bytes, fds: tuple[int, ...]) -> None:
+        if self._work is None:
+            raise OSError(errno.ENOTCONN, "the helper is down")
+        if fds:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+            self._work.sendmsg([message], rights, socket.MSG_NOSIGNAL)
+        else:
+            self._work.send(message, socket.MSG_NOSIGNAL)
+
+    def _keep(self, message: bytes, fds: tuple[int, ...], job_id: int) -> None:
+        # Bounded by what can be sent at all: one job for each place and its control messages.
+        self._backlog.append((message, fds, job_id))
+        self._backlog_grew.set()
+
+    async def _send_backlog(self, work: socket.socket) -> None:
+        while True:
+            await self._backlog_grew.wait()
+            self._backlog_grew = trio.Event()
+            while self._backlog:
+                await trio.lowlevel.wait_writable(work)
+                message, fds, job_id = self._backlog[0]
+                try:
+                    self._send_now(message, fds)
+                except BlockingIOError:
+                    continue
+                except (BrokenPipeError, ConnectionResetError):
+                    return
+                except OSError as exc:
+                    self._events.stage_not_sent(job_id, exc)
+                self._backlog.popleft()
+                close_all(fds)
+
+    async def stats(self, timeout_s: float) -> wire.Stats | None:
+        """Ask the worker for its counters. None when it does not answer in time."""
+        if self._work is None:
+            return None
+        event = trio.Event()
+        answer: list[wire.Stats] = []
+        self._stats_waiters.append((event, answer))
+        self.send(wire.pack_control(wire.MSG_STATS, 0))
+        with trio.move_on_after(timeout_s):
+            await event.wait()
+        return answer[0] if answer else None
+
+
+def _stage_end(message: memoryview, fds: Sequence[int]) -> StageEnd:
+    helper = wire.unpack_result(message)
+    if helper.flags & wire.RESULT_MEMFD:
+        payload = _read_all(fds[0], helper)
+        at = 0
+    elif helper.stdout_len or helper.stderr_len:
+        payload = message
+        at = wire.RESULT.size
+    else:
+        return StageEnd(helper)
+    middle = at + helper.stdout_len
+    end = middle + helper.stderr_len
+    return StageEnd(
+        helper,
+        bytes(payload[at:middle]),
+        bytes(payload[middle:end]),
+        bytes(payload[end : end + 4 * helper.segments]),
+    )
+
+
+def _read_all(fd: int, helper: wire.HelperResult) -> memoryview:
+    size = helper.stdout_len + helper.stderr_len + 4 * helper.segments
+    data = bytearray(size)
+    view = memoryview(data)
+    done = 0
+    while done < size:
+        count = os.preadv(fd, [view[done:]], done)
+        if not count:
+            break
+        done += count
+    return view[:done]
+
+
+def _received_fds(ancillary: Sequence[tuple[int, int, Any]]) -> tuple[int, ...]:
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return tuple(fds)
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Close each descriptor once, however often it is named."""
+    for fd in set(fds):
+        with contextlib.suppress(OSError):
+            os.close(fd)

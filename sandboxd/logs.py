@@ -1,0 +1,64 @@
+"""Log lines: ``key=value`` fields on stderr, with journal priorities under systemd.
+
+Everything a client wrote goes through `field`, which quotes it, so that no client can forge
+a line or colour an administrator's terminal.
+"""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+# sd-daemon(3): "<3>" and the like in front of a line become the entry's priority.
+_PRIORITIES = {
+    logging.CRITICAL: "<2>",
+    logging.ERROR: "<3>",
+    logging.WARNING: "<4>",
+    logging.INFO: "<6>",
+    logging.DEBUG: "<7>",
+}
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@+-]+")
+# A client's text in a log line is for recognition, not for keeping.
+_MAX_VALUE = 256
+
+
+def field(value: object) -> str:
+    """One value as it stands after ``key=``: bare when harmless, else quoted and escaped."""
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    if len(text) > _MAX_VALUE:
+        text = text[:_MAX_VALUE] + "…"
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def fields(**values: object) -> str:
+    """``key=value`` pairs in the order given."""
+    return " ".join(f"{key}={field(value)}" for key, value in values.items())
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, journal: bool) -> None:
+        super().__init__("%(message)s" if journal else "%(asctime)s %(levelname)s %(message)s")
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if not self._journal:
+            return text
+        prefix = _PRIORITIES.get(record.levelno, "<6>")
+        # A traceback has several lines and each is an entry of its own for the journal.
+        return "\n".join(prefix + line for line in text.splitlines() or [""])
+
+
+def configure(level: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Send everything from ``level`` up to stderr; called once, at start."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(journal=bool(environ.get("JOURNAL_STREAM"))))
+    root = logging.getLogger("sandboxd")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    root.setLevel(level.upper())
