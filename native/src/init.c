@@ -44,6 +44,15 @@ static int be_root_of_namespace(struct fault *fault) {
     return 0;
 }
 
+/* The keeper ignores some signals, and dispositions and mask are inherited. */
+static void reset_signals(void) {
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        (void)signal(number, SIG_DFL); /* SIGKILL and SIGSTOP cannot be set, and need not be */
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 static int prepare_namespaces(struct init *init, struct fault *fault) {
     /* After the move into the cgroup, so that its path is the root of what /proc/self/cgroup says. */
     if (unshare(CLONE_NEWCGROUP) < 0)
@@ -122,6 +131,7 @@ static int close_inherited(struct init *init) {
 }
 
 static int build(struct init *init, struct fault *fault) {
+    reset_signals();
     if (be_root_of_namespace(fault) < 0 || prepare_namespaces(init, fault) < 0 ||
         root_build(init->plan->config, init->plan->mounts, &init->root, fault) < 0)
         return -1;

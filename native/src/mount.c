@@ -82,10 +82,10 @@ static int make_parents(int root, const char *path) {
     return 0;
 }
 
-/* Binds the host's source, a directory or a file, read-only to target (without leading '/'). */
-static int bind_readonly(int root, const char *source, const char *target) {
+/* Binds a directory or file of the host read-only to target (without leading '/'). */
+static int bind_readonly(int root, int source, const char *target) {
     struct stat st;
-    if (stat(source, &st) < 0 || make_parents(root, target) < 0)
+    if (fstat(source, &st) < 0 || make_parents(root, target) < 0)
         return -1;
     if (S_ISDIR(st.st_mode)) {
         if (mkdirat(root, target, 0755) < 0 && errno != EEXIST)
@@ -93,12 +93,8 @@ static int bind_readonly(int root, const char *source, const char *target) {
     } else if (make_file(root, target, "") < 0) {
         return -1;
     }
-    /* Opened first: a source that is a symbolic link (/etc/localtime) is followed once, here. */
-    autoclose int at = open(source, O_PATH | O_CLOEXEC);
-    if (at < 0)
-        return -1;
-    autoclose int tree =
-        sys_open_tree(at, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
+    autoclose int tree = sys_open_tree(
+        source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
     struct mount_attr attr = {.attr_set = RO};
     if (tree < 0 || sys_mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr) < 0)
         return -1;
@@ -114,20 +110,49 @@ static int add_top_level(int root, const char *name) {
         target[len] = '\0';
         return symlinkat(target, root, name);
     }
-    return errno == EINVAL ? bind_readonly(root, path, name) : errno == ENOENT ? 0 : -1;
+    if (errno != EINVAL)
+        return errno == ENOENT ? 0 : -1;
+    autoclose int directory = open(path, O_PATH | O_CLOEXEC);
+    return directory < 0 ? -1 : bind_readonly(root, directory, name);
 }
 
-static int add_directories(int root, const struct config *config, uint32_t mounts) {
+/* The host's directories, opened before the new root covers /tmp, where one of them may be. */
+struct sources {
+    int readonly[MAX_READONLY];
+    int mounts[SBX_MAX_MOUNTS];
+};
+
+static int open_sources(const struct config *config, uint32_t mounts, struct sources *ret) {
+    for (unsigned i = 0; i < config->readonly_count; i++)
+        if ((ret->readonly[i] = open(config->readonly[i], O_PATH | O_CLOEXEC)) < 0)
+            return -1;
+    for (unsigned i = 0; i < config->mount_count; i++) {
+        ret->mounts[i] = -1;
+        if (mounts & (1u << i) &&
+            (ret->mounts[i] = open(config->mounts[i].source, O_PATH | O_CLOEXEC)) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void close_sources(const struct config *config, struct sources *sources) {
+    for (unsigned i = 0; i < config->readonly_count; i++)
+        close_fd(&sources->readonly[i]);
+    for (unsigned i = 0; i < config->mount_count; i++)
+        close_fd(&sources->mounts[i]);
+}
+
+static int add_directories(int root, const struct config *config, const struct sources *sources) {
     static const char *const top[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
     for (size_t i = 0; i < sizeof top / sizeof *top; i++)
         if (add_top_level(root, top[i]) < 0)
             return -1;
     for (unsigned i = 0; i < config->readonly_count; i++)
-        if (bind_readonly(root, config->readonly[i], config->readonly[i] + 1) < 0)
+        if (bind_readonly(root, sources->readonly[i], config->readonly[i] + 1) < 0)
             return -1;
     for (unsigned i = 0; i < config->mount_count; i++)
-        if (mounts & (1u << i) &&
-            bind_readonly(root, config->mounts[i].source, config->mounts[i].target + 1) < 0)
+        if (sources->mounts[i] >= 0 &&
+            bind_readonly(root, sources->mounts[i], config->mounts[i].target + 1) < 0)
             return -1;
     return 0;
 }
@@ -268,11 +293,15 @@ static int enter_root(int root) {
 
 int root_build(const struct config *config, uint32_t mounts, struct root *ret,
                struct fault *fault) {
+    struct sources sources;
+    if (open_sources(config, mounts, &sources) < 0)
+        return fail(fault, SBX_STEP_MOUNT);
     autoclose int root = make_root();
     if (root < 0)
         return fail(fault, SBX_STEP_ROOT);
-    if (add_directories(root, config, mounts) < 0)
+    if (add_directories(root, config, &sources) < 0)
         return fail(fault, SBX_STEP_MOUNT);
+    close_sources(config, &sources);
     if (add_etc(root) < 0)
         return fail(fault, SBX_STEP_ROOT);
     if (add_dev(root) < 0)

@@ -13,8 +13,7 @@ void queue_add(struct worker *worker, struct waiting *waiting) {
     waiting->order = worker->order++;
 }
 
-void queue_drop(struct worker *worker, struct waiting *waiting) {
-    (void)worker;
+void queue_drop(struct waiting *waiting) {
     fds_close(&waiting->fds);
     waiting->used = false;
 }
@@ -102,7 +101,7 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
             return false;
         if (!slot) {
             result_send_unstarted(worker, job, SBX_REASON_HELPER, (struct fault){0, 0});
-            queue_drop(worker, waiting);
+            queue_drop(waiting);
             return true;
         }
     } else if (!(slot = find_idle(worker, job))) {
@@ -111,7 +110,7 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
         return false;
     }
     slot_start(worker, slot, waiting);
-    queue_drop(worker, waiting);
+    queue_drop(waiting);
     return true;
 }
 
@@ -121,5 +120,15 @@ void queue_run(struct worker *worker) {
     while ((waiting = next_waiting(worker, order))) {
         order = waiting->order + 1;
         (void)try_start(worker, waiting);
+    }
+}
+
+void queue_fail(struct worker *worker, uint32_t mounts, struct fault fault) {
+    for (unsigned i = 0; i < worker->waiting_count; i++) {
+        struct waiting *waiting = &worker->waiting[i];
+        if (!waiting->used || waiting->job.after || waiting->job.mounts != mounts)
+            continue;
+        result_send_unstarted(worker, &waiting->job, SBX_REASON_SETUP, fault);
+        queue_drop(waiting);
     }
 }

@@ -78,6 +78,11 @@ static void report_failure(struct worker *worker, struct slot *slot, struct faul
                                      (uint32_t)((FIRST_RETRY_NS << shift) / MS)};
     struct iovec part = {&message, sizeof message};
     worker_send(worker, &part, 1, NULL);
+    /* Once may be bad luck (no memory for a moment); twice is an answer for those who wait. */
+    if (slot->failures < 2)
+        return;
+    queue_fail(worker, slot->mounts, fault);
+    slot->mounts = 0;
 }
 
 static int start_builder(struct worker *worker, struct slot *slot, int slot_end) {

@@ -77,7 +77,7 @@ static void on_kill(struct worker *worker, const struct sbx_control *control) {
     struct slot *slot = find_job(worker, control->job_id);
     if (waiting) {
         result_send_unstarted(worker, &waiting->job, control->value, (struct fault){0, 0});
-        queue_drop(worker, waiting);
+        queue_drop(waiting);
     } else if (slot) {
         slot_kill_job(worker, slot, control->value);
     } /* else it has ended, and its result is on the way */

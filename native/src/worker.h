@@ -107,7 +107,9 @@ struct waiting *queue_free(struct worker *worker);
 void queue_add(struct worker *worker, struct waiting *waiting);
 /* Starts what can be started; called when a job came or a slot changed. */
 void queue_run(struct worker *worker);
-void queue_drop(struct worker *worker, struct waiting *waiting);
+void queue_drop(struct waiting *waiting);
+/* Reports the jobs that wait for a slot with these directories: it cannot be made. */
+void queue_fail(struct worker *worker, uint32_t mounts, struct fault fault);
 struct waiting *queue_find(struct worker *worker, uint64_t job_id);
 
 #endif
