@@ -40,7 +40,7 @@ test-vm: native ## The integration tests on cgroup v2 under systemd, in a virtua
 	@VM_RUN=$(VM_RUN) tests/vm/run
 
 bench: native ## Measure against the floor and every sandbox that is installed
-	@$(PY) -m tests.bench.run
+	@$(PY) tests/bench/run.py
 
 lint: native ## ruff, mypy, clang-format, clang-tidy, gcc -fanalyzer, unit files, man pages
 	@.ci/lint
