@@ -210,7 +210,10 @@ int cgroup_begin(struct cgroup *cgroup) {
         (void)put_text(cgroup->memory_peak, "reset"); /* before 6.12 the group is new each time */
     else if (put_text(cgroup->memory_peak, "0") < 0)
         return -1;
-    cgroup->base_memory = get_number(cgroup->memory_usage);
+    uint64_t now = get_number(cgroup->memory_usage);
+    if (cgroup->own_memory == UINT64_MAX)
+        cgroup->own_memory = now;
+    cgroup->base_memory = now > cgroup->own_memory ? now - cgroup->own_memory : 0;
     cgroup->base_cpu_ns = cgroup_cpu_ns(cgroup);
     cgroup->base_pids_hits = process_limit_hits(cgroup);
     (void)cgroup_oom(cgroup);
@@ -244,9 +247,10 @@ void cgroup_usage(struct cgroup *cgroup, struct usage *ret) {
     ret->memory = ret->memory_peak;
     /* memory.stat is dear (it flushes counters), so it is read only where cache can matter. */
     uint64_t left = get_number(cgroup->memory_usage);
-    if (left < cgroup->base_memory + NOISE_BYTES)
+    uint64_t before = cgroup->own_memory + cgroup->base_memory;
+    if (left < before + NOISE_BYTES)
         return;
-    uint64_t cache = page_cache(cgroup), grown = left - cgroup->base_memory;
+    uint64_t cache = page_cache(cgroup), grown = left - before;
     if (cache > grown)
         cache = grown; /* the rest was there before this job */
     ret->memory = ret->memory > cache ? ret->memory - cache : 0;

@@ -205,7 +205,8 @@ struct cgroup {
     /* what the files hold now, so that equal limits cost no system call */
     uint64_t set_memory;
     uint32_t set_processes;
-    /* at the moment the slot became ready */
+    uint64_t own_memory; /* of init and the prepared process, which exec gives back */
+    /* at the moment the slot became ready; memory: what earlier jobs left, page cache mostly */
     uint64_t base_cpu_ns, base_memory, base_pids_hits;
 };
 
