@@ -37,7 +37,7 @@ test-c: $(READY) ## The C tests alone
 	@ctest --test-dir build/tests --output-on-failure --no-tests=error
 
 test-vm: native ## The integration tests on cgroup v2 under systemd, in a virtual machine
-	@VM_RUN=$(VM_RUN) tests/vm/run
+	@VM_RUN=$(VM_RUN) TESTS="$(TESTS)" tests/vm/run
 
 bench: native ## Measure against the floor and every sandbox that is installed
 	@$(PY) tests/bench/run.py

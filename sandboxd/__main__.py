@@ -12,7 +12,7 @@ import trio
 
 import sandboxd
 from sandboxd import config as configuration
-from sandboxd import logs
+from sandboxd import logs, scope
 from sandboxd.config import Config
 from sandboxd.daemon import Daemon, acquire
 from sandboxd.errors import ConfigError
@@ -36,6 +36,7 @@ examples:
 
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
+    scope.enter()
     ready_fd = _take_fd("SANDBOXD_READY_FD")
     lifeline = _take_fd("SANDBOXD_LIFELINE")
     try:
