@@ -29,7 +29,17 @@ class Client:
 
         Raises DaemonUnreachable.
         """
-        self._connection = Connection(socket)
+        self._take(Connection(socket))
+
+    @classmethod
+    def on(cls, connection: Connection) -> Self:
+        """A client on a connection that is already there, which it owns from now on."""
+        client = cls.__new__(cls)
+        client._take(connection)
+        return client
+
+    def _take(self, connection: Connection) -> None:
+        self._connection = connection
         self._answers: dict[int, Response] = {}
         self._jobs: dict[str, JobHandle] = {}
         # Of jobs whose start has not been answered yet.

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import msgpack
 
-from sandboxd.protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
+from sandboxd.protocol.errors import (
+    INVALID_ARGUMENT,
+    LocalProtocolError,
+    RemoteProtocolError,
+    RequestError,
+)
 from sandboxd_client.result import read_result
 
 TYPE_CHECKING = False
@@ -63,8 +68,8 @@ class Wire:
     def receive(self, data: bytes) -> Iterator[Response | Notification]:
         """Take bytes from the daemon and give the whole messages in them.
 
-        Raises RemoteProtocolError for what is no message, LocalProtocolError when the daemon says
-        that we sent something that is none.
+        Raises RemoteProtocolError for what is no message; LocalProtocolError or RequestError when
+        the daemon says why it closes the connection.
         """
         try:
             self._unpacker.feed(data)
@@ -81,10 +86,17 @@ def _message(message: Any) -> Response | Notification:
         case [1, int() as msgid, dict() as error, None]:
             return Response(msgid, request_error(error), None)
         case [2, "error", [dict() as error]]:
-            raise LocalProtocolError(f"sandboxd refused the message: {error.get('message')}")
+            raise _refusal(request_error(error))
         case [2, str() as method, [dict() as params]]:
             return Notification(method, params)
     raise RemoteProtocolError("sandboxd sent a message that is no answer and no notification")
+
+
+def _refusal(error: RequestError) -> RequestError | LocalProtocolError:
+    """Why the daemon closes the connection: it takes no more of them, or we spoke nonsense."""
+    if error.code == INVALID_ARGUMENT:
+        return LocalProtocolError(f"sandboxd refused the message: {error.message}")
+    return error
 
 
 def request_error(error: Mapping[str, Any]) -> RequestError:

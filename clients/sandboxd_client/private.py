@@ -25,17 +25,17 @@ START_TIMEOUT_MS = 30_000
 STOP_TIMEOUT_MS = 10_000
 
 
-class PrivateDaemonError(SandboxdError):
+class DaemonNotStarted(SandboxdError):
     """A private daemon could not be started; the text is its own reason where it gave one."""
 
 
-class PrivateDaemon:
+class Daemon:
     """A running daemon; `socket` is the path to connect to. Ends with `close` or `with`."""
 
     def __init__(self, args: Sequence[str] = ()) -> None:
         """Start a daemon and wait until it serves. `args` are further options of `sandboxd`.
 
-        Raises PrivateDaemonError.
+        Raises DaemonNotStarted.
         """
         self._directory = _make_directory()
         self.socket = f"{self._directory}/s"
@@ -54,7 +54,7 @@ class PrivateDaemon:
         try:
             self.pid = self._spawn(args, lifeline_read, ready_write)
         except OSError as exc:
-            raise PrivateDaemonError(f"cannot start {sys.executable}: {exc.strerror}") from exc
+            raise DaemonNotStarted(f"cannot start {sys.executable}: {exc.strerror}") from exc
         finally:
             os.close(lifeline_read)
             os.close(ready_write)
@@ -63,7 +63,7 @@ class PrivateDaemon:
         finally:
             os.close(ready_read)
         if line != "READY":
-            raise PrivateDaemonError(line or self._last_words())
+            raise DaemonNotStarted(line or self._last_words())
 
     def _spawn(self, args: Sequence[str], lifeline: int, ready: int) -> int:
         # -P: a module in the current directory must not pass for one of ours, as root least of all.
@@ -123,7 +123,7 @@ def _make_directory() -> str:
     try:
         os.mkdir(path, 0o700)
     except OSError as exc:
-        raise PrivateDaemonError(f"cannot make a directory in {parent}: {exc.strerror}") from exc
+        raise DaemonNotStarted(f"cannot make a directory in {parent}: {exc.strerror}") from exc
     return path
 
 
@@ -147,7 +147,7 @@ def _read_line(fd: int) -> str:
     data = b""
     while not data.endswith(b"\n"):
         if not poll.poll(START_TIMEOUT_MS):
-            raise PrivateDaemonError(f"sandboxd did not start within {START_TIMEOUT_MS // 1000} s")
+            raise DaemonNotStarted(f"sandboxd did not start within {START_TIMEOUT_MS // 1000} s")
         chunk = os.read(fd, 4096)
         if not chunk:
             break

@@ -1,0 +1,81 @@
+"""The entry point: what was typed, to the module that does it, to an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sandboxctl import exitcodes
+from sandboxctl.options import UsageError, parse
+from sandboxctl.stdio import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sandboxctl.options import Command
+
+
+def main(argv: Sequence[str] | None = None, stdio: Stdio | None = None) -> int:
+    """Do what `argv` says and return the exit status. Never raises, never shows a traceback."""
+    argv = sys.argv[1:] if argv is None else argv
+    stdio = stdio or Stdio()
+    try:
+        return dispatch(argv, stdio)
+    except KeyboardInterrupt:
+        return exitcodes.INTERRUPTED
+    except BrokenPipeError:
+        return exitcodes.BROKEN_PIPE
+    except UsageError as exc:
+        stdio.err(str(exc))
+        return exitcodes.SANDBOXD_FAILED if "run" in argv[:3] else exitcodes.USAGE
+    except Exception as exc:
+        return _failed(exc, stdio)
+
+
+def dispatch(argv: Sequence[str], stdio: Stdio) -> int:
+    """As `main`, but raises."""
+    command = parse(argv)
+    if command["--version"]:
+        from sandboxd import __version__
+
+        stdio.out(f"sandboxctl {__version__}\n")
+        return exitcodes.OK
+    if command["--help"] or not command.spec.name:
+        from sandboxctl.help import help_text
+
+        stdio.out(help_text(command.spec))
+        return exitcodes.OK if command["--help"] else exitcodes.USAGE
+    return _run(command, stdio)
+
+
+def _run(command: Command, stdio: Stdio) -> int:
+    match command.spec.name:
+        case "run":
+            from sandboxctl.run import run
+        case "status":
+            from sandboxctl.status import run
+        case "check":
+            from sandboxctl.check import run
+        case _:
+            from sandboxctl.completion import run
+    return run(command, stdio)
+
+
+def _failed(exc: Exception, stdio: Stdio) -> int:
+    from sandboxd.protocol.errors import SandboxdError
+
+    if isinstance(exc, SandboxdError):
+        stdio.err(str(exc))
+    elif isinstance(exc, OSError):
+        name = f"{os.fsdecode(exc.filename)}: " if exc.filename else ""
+        stdio.err(f"{name}{exc.strerror or exc}")
+    elif stdio.environ.get("SANDBOXD_CLIENT_DEBUG"):
+        raise exc
+    else:
+        stdio.err(f"this is a mistake in sandboxctl: {type(exc).__name__}: {exc}")
+    return exitcodes.SANDBOXD_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""The protocol's values as JSON: bytes are text, or `{"base64": ...}` where they are not UTF-8."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def to_json(value: Any, *, pretty: bool = False) -> str:
+    """`value` as one JSON text with a line break at its end."""
+    return json.dumps(_plain(value), indent=2 if pretty else None) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"base64": binascii.b2a_base64(value, newline=False).decode()}
+    if isinstance(value, dict):
+        return {
+            os.fsdecode(key) if isinstance(key, bytes) else key: _plain(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
