@@ -158,7 +158,7 @@ class Server:
             "helper": {
                 "abi": hello.abi if hello else None,
                 "pid": hello.pid if hello else None,
-                "starts": self.engine.link.restarts,
+                "starts": self.engine.link.starts,
             },
             "limits": config.limits,
             "max_limits": config.max_limits,

@@ -116,7 +116,7 @@ class HelperLink:
     def __init__(self, keeper: Keeper, events: Events) -> None:
         self.keeper = keeper
         self.hello: wire.Hello | None = None
-        self.restarts = 0
+        self.starts = 0
         self._events = events
         self._work: socket.socket | None = None
         self._backlog: deque[tuple[bytes, tuple[int, ...], int]] = deque()
@@ -150,7 +150,7 @@ class HelperLink:
         fds = _received_fds(ancillary)
         if len(data) != wire.RESTARTS.size or len(fds) != 1:
             raise HelperDied("sandbox-helper speaks another protocol: rebuild sandboxd")
-        (self.restarts,) = wire.RESTARTS.unpack(data)
+        (self.starts,) = wire.RESTARTS.unpack(data)
         work = socket.socket(fileno=fds[0])
         work.setblocking(False)
         return work
@@ -163,14 +163,14 @@ class HelperLink:
                     nursery.start_soon(self._send_backlog, work)
                     await self._read_messages(work)
                     nursery.cancel_scope.cancel()
+                _log.error("the helper's worker died %s", fields(starts=self.starts))
         finally:
-            self._forget(work)
+            trio.lowlevel.notify_closing(work)
+            work.close()
+            if self._work is work:
+                self._forget()
 
-    def _forget(self, work: socket.socket) -> None:
-        trio.lowlevel.notify_closing(work)
-        work.close()
-        if self._work is not work:
-            return
+    def _forget(self) -> None:
         self._work = None
         for _, fds, _ in self._backlog:
             close_all(fds)
@@ -178,7 +178,6 @@ class HelperLink:
         for event, _ in self._stats_waiters:
             event.set()
         self._stats_waiters.clear()
-        _log.error("the helper's worker died %s", fields(restarts=self.restarts))
         self._events.helper_lost()
 
     async def _read_messages(self, work: socket.socket) -> None:
@@ -228,7 +227,7 @@ class HelperLink:
             )
         self.hello = hello
         self._work = work
-        _log.info("the helper serves %s", fields(pid=hello.pid, restarts=self.restarts))
+        _log.info("the helper serves %s", fields(pid=hello.pid, starts=self.starts))
         self._events.helper_up(hello)
 
     def _slot_error(self, error: wire.SlotError) -> None:

@@ -116,7 +116,8 @@ class Job:
             outcome = results.internal_error(LOST)
         else:
             try:
-                outcome = results.build(end, self.limits, ordered=self.spec.output)
+                spec = self.spec
+                outcome = results.build(end, spec.run, self.limits, ordered=spec.output)
             except RequestError as error:
                 outcome = error
         self._engine.finish(self, outcome)

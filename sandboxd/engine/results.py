@@ -14,7 +14,8 @@ from msgspec import UNSET
 
 from sandboxd.engine import wire
 from sandboxd.protocol import status
-from sandboxd.protocol.errors import INVALID_ARGUMENT, LIMIT_EXCEEDED, RequestError
+from sandboxd.protocol.errors import LIMIT_EXCEEDED, RequestError
+from sandboxd.protocol.jobs import Stage
 from sandboxd.protocol.limits import JobLimits
 from sandboxd.protocol.models import Result
 
@@ -35,6 +36,8 @@ _MEMORY_SOURCE: Final = {
     wire.MEMORY_V1_MAX: "memory.max_usage_in_bytes",
 }
 
+_SHOWN_CHARS: Final = 200
+
 # Failures of set-up that come from what the client asked for, not from the host.
 _DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 _PATH_ERRORS: Final = frozenset(
@@ -51,15 +54,14 @@ class StageEnd(NamedTuple):
     segments: bytes = b""
 
 
-def build(end: StageEnd, limits: JobLimits, *, ordered: bool = False) -> Result:
+def build(end: StageEnd, stage: Stage, limits: JobLimits, *, ordered: bool = False) -> Result:
     """The result of one stage.
 
-    Raises RequestError where the program never ran because of what the request asked for: a
-    working directory that is not there, input files that do not fit.
+    Raises RequestError where the program never ran because its input files do not fit.
     """
     helper = end.helper
     if helper.reason == wire.REASON_SETUP:
-        return _from_setup(end, limits)
+        return _from_setup(end, stage, limits)
     if helper.reason == wire.REASON_EXITED and not helper.exit_code:
         kind, message = status.OK, ""
         if helper.cpu_time_ns > limits.cpu_time_ns:
@@ -124,7 +126,7 @@ def _limit_message(kind: str, limits: JobLimits) -> str:
     return "the job was cancelled"
 
 
-def _from_setup(end: StageEnd, limits: JobLimits) -> Result:
+def _from_setup(end: StageEnd, stage: Stage, limits: JobLimits) -> Result:
     step, error = end.helper.step, end.helper.error
     if error == errno.ENOMEM and step in (wire.STEP_EXEC, wire.STEP_FILE, wire.STEP_BLOB):
         # The program (or its input) does not fit into its own memory limit.
@@ -135,7 +137,7 @@ def _from_setup(end: StageEnd, limits: JobLimits) -> Result:
         why = os.strerror(error)
         if error == errno.ENOENT:
             why += " (the program, or the interpreter named in it, is not in the sandbox)"
-        message = f"the program cannot be executed: {why}"
+        message = f"{_shown(stage.argv[0])} cannot be executed: {why}"
         return _with_usage(Result(status.NONZERO_EXIT, code, None, message), end.helper)
     if step == wire.STEP_FILE and error in _DISK_ERRORS:
         raise RequestError(
@@ -144,14 +146,21 @@ def _from_setup(end: StageEnd, limits: JobLimits) -> Result:
             {"field": "files"},
         )
     if step == wire.STEP_CWD and error in _PATH_ERRORS:
-        raise RequestError(
-            INVALID_ARGUMENT,
-            f"cwd: cannot be entered in the sandbox: {os.strerror(error)}",
-            {"field": "cwd"},
-        )
+        # An earlier stage may have been meant to make it, so the request itself is not wrong.
+        message = f"the working directory {_shown(stage.cwd)} cannot be entered: "
+        message += os.strerror(error)
+        result = Result(status.NONZERO_EXIT, EXIT_NOT_EXECUTABLE, None, message)
+        return _with_usage(result, end.helper)
     return _with_usage(
         Result(status.INTERNAL_ERROR, message=setup_message(step, error)), end.helper
     )
+
+
+def _shown(name: bytes) -> str:
+    """A client's text in a message: on one line, and not too long."""
+    text = name.decode("utf-8", "backslashreplace")
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
 
 
 def setup_message(step: int, error: int) -> str:

@@ -146,7 +146,7 @@ class StagedJob:
                 await pump.drain()
         finally:
             call.leave()
-        result = self._result(end, limits)
+        result = self._result(end, stage, limits)
         return _with_truncation(result, pumps, limits)
 
     def _pumps(self, ends: Ends, limits: JobLimits) -> list[OutputPump]:
@@ -168,10 +168,10 @@ class StagedJob:
         await stdin.pump(fd, terminal=ends.terminal is not None)
         ends.close_stdin()
 
-    def _result(self, end: StageEnd | None, limits: JobLimits) -> Result:
+    def _result(self, end: StageEnd | None, stage: Stage, limits: JobLimits) -> Result:
         if end is None:
             return results.internal_error(LOST)
-        return results.build(end, limits, ordered=self._job.spec.output)
+        return results.build(end, stage, limits, ordered=self._job.spec.output)
 
     # -- collected files ---------------------------------------------------------------------
 
