@@ -78,7 +78,7 @@ class Daemon:
     def helpers(self) -> list[int]:
         """The keeper and its worker: what has the helper's name and is root."""
         tree = host.descendants(self.pid)
-        return [pid for pid in tree if host.effective_uid(pid) == 0]
+        return [pid for pid in tree if host.effective_uid(pid) == 0 and not host.is_zombie(pid)]
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")

@@ -60,10 +60,7 @@ class Snapshot:
 
 
 def _mounts(pid: int) -> int:
-    try:
-        return len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
+    return len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
 
 
 def settle(daemon: "Daemon", client: "Client") -> Snapshot:
