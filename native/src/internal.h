@@ -176,6 +176,8 @@ int slot_reset(struct pristine *pristine, struct fault *fault);
 /* ---- job.c, stage.c, collect.c: the prepared process ---- */
 
 _Noreturn void job_main(int sock, struct slot_shared *shared);
+/* Unmaps what the last prepared process mapped; called by init when it is gone. */
+void job_release(void);
 
 /* Where the blob's parts begin; all pointers into the blob. */
 struct job_spec {

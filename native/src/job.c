@@ -1,13 +1,14 @@
 /*
  * The prepared process: it waits in the slot until a job comes, then becomes the program.
  *
- * It gave up every privilege before it read the first byte, and it is under the seccomp filter, so
- * it can do no more harm with a blob than the program itself could. It alone parses what a client
- * wrote. What it has to say goes into the shared page, which its exec unmaps.
+ * It gave up every privilege before it read the first byte, and it is under the seccomp filter. It
+ * alone parses what a client wrote. What it has to say goes into the shared page.
+ *
+ * It runs in init's address space, on a stack of its own (init.c says why), so it allocates nothing
+ * but what is noted in `scratch`, and keeps nothing it needs in memory init writes.
  */
 #define _GNU_SOURCE
 #include <linux/capability.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -21,6 +22,28 @@ struct incoming {
     struct sbx_job job;
     char blob[SBX_INLINE_BLOB];
 };
+
+enum { MAX_POINTERS = 1024 }; /* to argv and env without a mapping of their own */
+
+/* Used by one prepared process after another, never by two at once. */
+static struct incoming incoming;
+static char *pointers[MAX_POINTERS];
+static struct iovec scratch[2];
+
+void job_release(void) {
+    for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
+        if (scratch[i].iov_base)
+            (void)munmap(scratch[i].iov_base, scratch[i].iov_len);
+    memset(scratch, 0, sizeof scratch);
+}
+
+static void *map(struct iovec *ret, size_t len, int flags, int fd) {
+    void *at = mmap(NULL, len, PROT_READ | (fd < 0 ? PROT_WRITE : 0), MAP_PRIVATE | flags, fd, 0);
+    if (at == MAP_FAILED)
+        return NULL;
+    *ret = (struct iovec){at, len};
+    return at;
+}
 
 _Noreturn static void give_up(struct slot_shared *shared, enum sbx_step step) {
     fail(&shared->fault, step);
@@ -59,24 +82,23 @@ static int make_pipes(int sock, int write_end[2]) {
     return 0;
 }
 
-/* Clamped to the hard limit: a lower one on the host is the administrator's word. */
+/* Where the host's hard limit is lower, that is the administrator's word. */
 static int set_limit(int resource, uint64_t value) {
-    struct rlimit limit;
-    if (getrlimit(resource, &limit) < 0)
+    struct rlimit limit = {value, value};
+    if (setrlimit(resource, &limit) == 0)
+        return 0;
+    if (errno != EPERM || getrlimit(resource, &limit) < 0)
         return -1;
-    if (limit.rlim_max > value)
-        limit.rlim_max = value;
     limit.rlim_cur = limit.rlim_max;
     return setrlimit(resource, &limit);
 }
 
 static int set_limits(const struct sbx_limits *limits) {
-    if (set_limit(RLIMIT_NOFILE, limits->open_files) < 0 ||
-        set_limit(RLIMIT_FSIZE, limits->file_size_bytes) < 0 ||
-        set_limit(RLIMIT_STACK, limits->stack_bytes) < 0)
-        return -1;
-    /* A file that reaches its limit makes write fail with EFBIG instead of killing the writer. */
-    return signal(SIGXFSZ, SIG_IGN) == SIG_ERR ? -1 : 0;
+    return set_limit(RLIMIT_NOFILE, limits->open_files) < 0 ||
+                   set_limit(RLIMIT_FSIZE, limits->file_size_bytes) < 0 ||
+                   set_limit(RLIMIT_STACK, limits->stack_bytes) < 0
+               ? -1
+               : 0;
 }
 
 /* The blob, inline or mapped. Returns its length or -1. */
@@ -88,8 +110,8 @@ static ssize_t find_blob(const struct incoming *in, ssize_t received, int memfd,
     }
     if (fstat(memfd, &st) < 0 || st.st_size <= 0)
         return -1;
-    *ret = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, memfd, 0);
-    return *ret == MAP_FAILED ? -1 : (ssize_t)st.st_size;
+    *ret = map(&scratch[0], (size_t)st.st_size, 0, memfd);
+    return *ret ? (ssize_t)st.st_size : -1;
 }
 
 /* Short input fits into a pipe, so nobody has to feed it. */
@@ -111,16 +133,22 @@ static int set_stdio(const int fd[3], bool tty) {
     return sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
 }
 
-/* NULL-terminated pointers to count strings from *at on, which it moves behind them. */
-static char **list_strings(const char **at, uint32_t count) {
-    char **list = calloc((size_t)count + 1, sizeof *list);
-    if (!list)
-        return NULL;
+/* NULL-terminated pointers to count strings from *at on; *at is moved behind them. */
+static char **list_strings(char **list, const char **at, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         list[i] = (char *)*at;
         *at += strlen(*at) + 1;
     }
+    list[count] = NULL;
     return list;
+}
+
+/* Room for argv, env and the NULL behind each. */
+static char **room_for_pointers(const struct job_spec *spec) {
+    size_t count = (size_t)spec->argc + spec->envc + 2;
+    if (count <= MAX_POINTERS)
+        return pointers;
+    return map(&scratch[1], count * sizeof *pointers, MAP_ANONYMOUS, -1);
 }
 
 static const char *find_path(char *const *env) {
@@ -163,10 +191,11 @@ static void mark_start(struct slot_shared *shared) {
 _Noreturn static void become(const struct sbx_job *job, const struct job_spec *spec,
                              const int stdio[3], int work, struct slot_shared *shared) {
     const char *at = spec->strings;
-    char **argv = list_strings(&at, spec->argc);
-    char **env = list_strings(&at, spec->envc);
-    if (!argv || !env || !argv[0])
+    char **room = room_for_pointers(spec);
+    if (!room || !spec->argc)
         give_up(shared, SBX_STEP_BLOB);
+    char **argv = list_strings(room, &at, spec->argc);
+    char **env = list_strings(room + spec->argc + 1, &at, spec->envc);
     if (job->flags & SBX_JOB_COLLECT) {
         int out = fcntl(stdio[1], F_DUPFD_CLOEXEC, 3);
         mark_start(shared);
@@ -187,13 +216,12 @@ static int next_fd(const struct fds *fds, unsigned *at, uint32_t mask, enum sbx_
     return mask & bit && *at < fds->count ? fds->fd[(*at)++] : -1;
 }
 
-/* One static buffer: this process handles one message in its life. */
-static struct incoming incoming;
-
 void job_main(int sock, struct slot_shared *shared) {
     int pipes[2];
     TRY(SBX_STEP_FORK, setsid());
     TRY(SBX_STEP_CREDENTIALS, drop_privileges());
+    /* A file that reaches its limit makes write fail with EFBIG instead of killing the writer. */
+    (void)signal(SIGXFSZ, SIG_IGN);
     TRY(SBX_STEP_PIPE, make_pipes(sock, pipes));
     /* Opened here and not inherited: status flags and locks belong to the open file description,
      * and the next job must not find what this one did to it. */
