@@ -8,7 +8,7 @@ from functools import partial
 
 from sandboxd.client_jobs import outcome_bytes
 from sandboxd.connection import LATER, Connection
-from sandboxd.engine.jobs import Job, Outcome
+from sandboxd.engine.job import Job, Outcome
 from sandboxd.protocol import rpc
 from sandboxd.protocol.errors import BUSY, LIMIT_EXCEEDED, RequestError, invalid
 from sandboxd.protocol.jobs import batch_size, job_spec

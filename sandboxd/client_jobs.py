@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sandboxd.engine.jobs import Engine, Job, Outcome
+from sandboxd.engine.job import Job, Outcome
+from sandboxd.engine.jobs import Engine
 from sandboxd.engine.stages import StagedJob
 from sandboxd.passed import stdio_from
 from sandboxd.protocol import rpc

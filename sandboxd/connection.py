@@ -5,7 +5,6 @@ it to the engine, and a writer, which sleeps unless the socket did not take some
 Anything that answers a request just calls `send`.
 """
 
-import array
 import logging
 import socket
 from collections import deque
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from sandboxd.client_jobs import ConnectionJobs
+from sandboxd.engine.descriptors import ancillary_space, received
 from sandboxd.logs import fields
 from sandboxd.passed import MAX_PENDING, PassedFds
 from sandboxd.peer import Peer
@@ -25,6 +25,7 @@ from sandboxd.protocol.errors import (
     INVALID_ARGUMENT,
     RemoteProtocolError,
     RequestError,
+    invalid,
 )
 from sandboxd.protocol.framing import NEED_DATA, FrameDecoder
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sandboxd.server")
 
 _READ_BYTES: Final = 256 * 1024
-_ANCILLARY: Final = socket.CMSG_SPACE(MAX_PENDING * array.array("i").itemsize)
+_ANCILLARY: Final = ancillary_space(MAX_PENDING)
 # After so many requests in one go, other connections get their turn.
 _REQUESTS_PER_WAKEUP: Final = 32
 # Above the first nothing more is asked of the program or taken from the client, until below the
@@ -142,20 +143,13 @@ class Connection:
             (_buffer,), _ANCILLARY, socket.MSG_CMSG_CLOEXEC
         )
         if ancillary:
-            self._take_descriptors(ancillary)
+            self.passed.received(received(ancillary))
         if flags & socket.MSG_CTRUNC:
             raise RemoteProtocolError("more descriptors than sandboxd can take at the moment")
         if not size:
             return False
         self._decoder.receive_data(_view[:size])
         return True
-
-    def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
-        fds = array.array("i")
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-        self.passed.received(fds)
 
     async def _handle_frames(self) -> int:
         """Every whole message that has come. Returns how many there were."""
@@ -178,7 +172,9 @@ class Connection:
         request = rpc.decode_request(frame)
         msgid = request.msgid
         if msgid in self.open:
-            raise RemoteProtocolError(f"msgid {msgid} is in use by a request not answered yet")
+            problem = f"{msgid} is that of a request not answered yet"
+            self.send(rpc.encode_error(msgid, invalid("msgid", problem)))
+            return
         try:
             if len(self.open) >= self.server.config.max_requests_per_connection:
                 raise _too_many(len(self.open))

@@ -66,7 +66,7 @@ def bind(config: Config, owner: Identity | None) -> Listener:
             sock.bind(os.fspath(path))
         finally:
             os.umask(mask)
-        os.chown(path, owner.uid if owner else -1, _group(config))
+        os.chown(path, owner.uid if owner else -1, _group(config, owner))
         os.chmod(path, config.socket_mode)
         sock.listen(_BACKLOG)
         return Listener(sock, path)
@@ -105,8 +105,12 @@ def _remove_stale(path: Path) -> None:
     os.unlink(path)
 
 
-def _group(config: Config) -> int:
-    """The gid for the socket, or -1 to leave it. Only a group somebody asked for must exist."""
+def _group(config: Config, owner: Identity | None) -> int:
+    """The gid for the socket, or -1 to leave it.
+
+    Only a group somebody asked for must exist. Without the usual one the socket is for root and
+    the daemon's own group, rather than for everybody in root's.
+    """
     name = config.socket_group
     if name.isdigit():
         return int(name)
@@ -114,5 +118,5 @@ def _group(config: Config) -> int:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         if name == Config().socket_group:
-            return -1
+            return owner.gid if owner else -1
         raise ConfigError(f"socket_group: there is no group {name!r}") from None

@@ -10,7 +10,7 @@ from typing import Final
 
 from sandboxd.connection import LATER, Connection
 from sandboxd.engine import wire
-from sandboxd.engine.jobs import RUNNING, Job, Outcome
+from sandboxd.engine.job import RUNNING, Job, Outcome
 from sandboxd.engine.streams import Stdin
 from sandboxd.protocol.errors import NOT_FOUND, RequestError, invalid
 from sandboxd.protocol.jobs import job_spec

@@ -6,8 +6,8 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
-from sandboxd.engine.helper import close_all
-from sandboxd.engine.jobs import NO_STDIO, Stdio
+from sandboxd.engine.descriptors import close_all
+from sandboxd.engine.job import NO_STDIO, Stdio
 from sandboxd.protocol.errors import RemoteProtocolError, invalid
 from sandboxd.protocol.models import FdIndices
 

@@ -17,7 +17,8 @@ import trio
 
 from sandboxd.engine import wire
 from sandboxd.engine.helper import LIBEXEC
-from sandboxd.engine.jobs import Engine, Job, Outcome
+from sandboxd.engine.job import Job, Outcome
+from sandboxd.engine.jobs import Engine
 from sandboxd.errors import HostError
 from sandboxd.protocol import status
 from sandboxd.protocol.errors import RequestError

@@ -10,8 +10,6 @@ The end of a work socket means that the worker died and took its jobs with it. T
 means that the keeper died, for which there is no cure here: the daemon ends too.
 """
 
-import array
-import contextlib
 import errno
 import logging
 import os
@@ -21,11 +19,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import trio
 
 from sandboxd.engine import wire
+from sandboxd.engine.descriptors import ancillary_space, close_all, received, rights
 from sandboxd.engine.results import StageEnd, setup_message
 from sandboxd.errors import HostError
 from sandboxd.logs import fields
@@ -36,7 +35,7 @@ LIBEXEC: Final = Path(__file__).resolve().parent.parent / "libexec"
 HELPER: Final = LIBEXEC / "sandbox-helper"
 
 _MAX_FDS: Final = 4
-_ANCILLARY: Final = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
+_ANCILLARY: Final = ancillary_space(_MAX_FDS)
 # So many messages are read in one go before other tasks get their turn.
 _MESSAGES_PER_WAKEUP: Final = 64
 _CTL_MESSAGE: Final = 64
@@ -147,7 +146,7 @@ class HelperLink:
         if not data:
             code = self.keeper.process.poll()
             raise HelperDied(f"sandbox-helper ended (exit status {code}); see its last messages")
-        fds = _received_fds(ancillary)
+        fds = received(ancillary)
         if len(data) != wire.RESTARTS.size or len(fds) != 1:
             raise HelperDied("sandbox-helper speaks another protocol: rebuild sandboxd")
         (self.starts,) = wire.RESTARTS.unpack(data)
@@ -195,7 +194,7 @@ class HelperLink:
                     return
                 if not size:
                     return
-                fds = _received_fds(ancillary) if ancillary else ()
+                fds = received(ancillary) if ancillary else ()
                 try:
                     self._take(work, self._view[:size], fds)
                 finally:
@@ -262,8 +261,7 @@ class HelperLink:
         if self._work is None:
             raise OSError(errno.ENOTCONN, "the helper is down")
         if fds:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-            self._work.sendmsg([message], rights, socket.MSG_NOSIGNAL)
+            self._work.sendmsg([message], rights(fds), socket.MSG_NOSIGNAL)
         else:
             self._work.send(message, socket.MSG_NOSIGNAL)
 
@@ -334,18 +332,3 @@ def _read_all(fd: int, helper: wire.HelperResult) -> memoryview:
             break
         done += count
     return view[:done]
-
-
-def _received_fds(ancillary: Sequence[tuple[int, int, Any]]) -> tuple[int, ...]:
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return tuple(fds)
-
-
-def close_all(fds: Sequence[int]) -> None:
-    """Close each descriptor once, however often it is named."""
-    for fd in set(fds):
-        with contextlib.suppress(OSError):
-            os.close(fd)

@@ -1,7 +1,4 @@
-"""A job from admission to its one outcome, and the engine that runs jobs.
-
-A job that is one program and nothing else (`Job.plain`) is started and ended by plain calls, with
-no task of its own. Any other job is run by the task that `Job.run_in_task` starts; see `stages`.
+"""The engine: admits jobs, queues them, sends them to the helper, takes their ends.
 
 Every job ends in exactly one call of its `done`, unless its owner gave it up by `Engine.abandon`.
 """
@@ -9,8 +6,7 @@ Every job ends in exactly one call of its `done`, unless its owner gave it up by
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -18,117 +14,23 @@ from msgspec.structs import astuple
 
 from sandboxd.config import Config
 from sandboxd.engine import results, wire
-from sandboxd.engine.helper import HelperLink, Keeper, close_all
+from sandboxd.engine.admission import Admission
+from sandboxd.engine.descriptors import close_all
+from sandboxd.engine.helper import HelperLink, Keeper
+from sandboxd.engine.job import ENDED, NO_STDIO, WAITING, Job, OnEnd, Outcome, Stdio, nobody
 from sandboxd.engine.memfd import sealed_memfd
 from sandboxd.engine.results import StageEnd
 from sandboxd.engine.scheduler import Scheduler
 from sandboxd.logs import fields
-from sandboxd.protocol.errors import LIMIT_EXCEEDED, RequestError, invalid
+from sandboxd.protocol.errors import RequestError
 from sandboxd.protocol.jobs import InputFile, JobSpec, Stage
-from sandboxd.protocol.limits import JobLimits, LimitPolicy
+from sandboxd.protocol.limits import JobLimits
 from sandboxd.protocol.models import Result, StagesResult
 
 _log = logging.getLogger("sandboxd.jobs")
 
-Outcome = Result | StagesResult | RequestError
-OnEnd = Callable[[StageEnd | None], None]
-
 # A pipe's capacity: the helper feeds so much without anybody having to wait for the program.
 MAX_INLINE_STDIN: Final = 65536
-
-WAITING: Final = 0
-RUNNING: Final = 1
-ENDED: Final = 2
-
-LOST: Final = "the helper died while the job ran; nothing is known about the program, run it again"
-
-
-@dataclass(frozen=True, slots=True)
-class Stdio:
-    """Descriptors for a job's standard streams; None where the helper provides them."""
-
-    stdin: int | None = None
-    stdout: int | None = None
-    stderr: int | None = None
-
-    def close(self) -> None:
-        close_all([fd for fd in (self.stdin, self.stdout, self.stderr) if fd is not None])
-
-
-NO_STDIO: Final = Stdio()
-
-
-class Job:
-    """One job of one tenant. Made by `Engine.admit`, run by `Engine.submit`."""
-
-    __slots__ = (
-        "_engine",
-        "cancel_reason",
-        "compile_limits",
-        "done",
-        "limits",
-        "mode",
-        "mounts",
-        "plain",
-        "run_in_task",
-        "size",
-        "spec",
-        "stage_id",
-        "started_ns",
-        "state",
-        "stdio",
-        "tenant",
-    )
-
-    def __init__(self, engine: "Engine", spec: JobSpec, tenant: int, limits: JobLimits) -> None:
-        self._engine = engine
-        self.spec = spec
-        self.tenant = tenant
-        self.limits = limits
-        self.compile_limits = limits
-        self.mode = wire.MODE_RECYCLED
-        self.mounts = 0
-        self.size = len(spec.run.stdin)
-        self.stdio = NO_STDIO
-        self.plain = not (spec.compile or spec.collect or spec.stream or spec.stdin_stream)
-        self.done: Callable[[Outcome], None] = _nobody
-        self.run_in_task: Callable[[], None] | None = None
-        self.state = WAITING
-        self.stage_id = 0  # The helper's job that runs now.
-        self.started_ns = 0
-        self.cancel_reason = ""
-
-    def start(self) -> None:
-        """The scheduler gives the job its place."""
-        self.state = RUNNING
-        if self.run_in_task is not None:
-            self.run_in_task()
-            return
-        try:
-            spec = self.spec
-            self._engine.launch(self, spec.run, self.limits, self._ended, files=spec.files)
-        except OSError as exc:
-            self._engine.finish(self, not_started(exc))
-
-    def _ended(self, end: StageEnd | None) -> None:
-        outcome: Outcome
-        if end is None:
-            outcome = results.internal_error(LOST)
-        else:
-            try:
-                spec = self.spec
-                outcome = results.build(end, spec.run, self.limits, ordered=spec.output)
-            except RequestError as error:
-                outcome = error
-        self._engine.finish(self, outcome)
-
-
-def _nobody(outcome: Outcome) -> None:
-    """Takes the outcome of a job whose owner is gone."""
-
-
-def not_started(exc: OSError) -> Result:
-    return results.internal_error(f"the job could not be started: {exc.strerror}; try it again")
 
 
 class Engine:
@@ -141,9 +43,8 @@ class Engine:
         )
         self.counts: Counter[str] = Counter()
         self._config = config
-        self._policy = LimitPolicy(config.limits, config.max_limits)
         self._env = tuple(f"{key}={value}".encode() for key, value in config.env.items())
-        self._mount_bits = {name: 1 << n for n, name in enumerate(config.mounts)}
+        self._admission = Admission(config)
         self._ids = itertools.count(1)
         self._active: dict[int, OnEnd] = {}
         self._idle: trio.Event | None = None
@@ -151,38 +52,9 @@ class Engine:
         self.trouble = trio.Event()
         self.trouble_text = ""
 
-    # -- admission ---------------------------------------------------------------------------
-
     def admit(self, spec: JobSpec, tenant: int, field: str = "") -> Job:
         """A job that may be submitted. Raises RequestError when the configuration forbids it."""
-        at = f"{field}." if field else ""
-        job = Job(self, spec, tenant, self._policy.resolve(spec.run.limits, at + "limits"))
-        first = job.limits
-        if spec.compile is not None:
-            first = self._policy.resolve(spec.compile.limits, f"{at}compile.limits")
-            job.compile_limits = first
-            job.size += len(spec.compile.stdin)
-        if spec.files:
-            job.size += _check_files(spec.files, first, at)
-        if spec.mounts:
-            job.mounts = self._mounts(spec.mounts, at)
-        if (spec.mode or self._config.mode) == "fresh":
-            job.mode = wire.MODE_FRESH
-        if spec.collect_bytes > self._config.max_collect_bytes:
-            raise _too_much(
-                f"{at}collect_bytes", spec.collect_bytes, self._config.max_collect_bytes
-            )
-        return job
-
-    def _mounts(self, names: Iterable[str], at: str) -> int:
-        bits = 0
-        for name in names:
-            bit = self._mount_bits.get(name)
-            if bit is None:
-                known = ", ".join(self._mount_bits) or "none"
-                raise invalid(f"{at}mounts", f"{name[:64]!r} is not configured; there is: {known}")
-            bits |= bit
-        return bits
+        return self._admission.admit(self, spec, tenant, field)
 
     def collect_bytes(self, spec: JobSpec) -> int:
         return spec.collect_bytes or self._config.collect_bytes
@@ -213,7 +85,7 @@ class Engine:
 
     def abandon(self, job: Job) -> None:
         """As `cancel`, but nobody wants to know the outcome any more."""
-        job.done = _nobody
+        job.done = nobody
         self.cancel(job, "its client went away")
 
     def kill(self, job: Job, reason: int) -> None:
@@ -372,24 +244,3 @@ def _descriptors(stdio: Stdio, blob: bytes, stdin: bytes) -> tuple[int, tuple[in
             mask |= bit
             fds.append(fd)
     return mask, tuple(fds), blob
-
-
-def _check_files(files: Sequence[InputFile], limits: JobLimits, at: str) -> int:
-    """Their bytes. Raises RequestError when they cannot fit into the limits of the job."""
-    total = 0
-    for file in files:
-        if len(file.data) > limits.file_size_bytes:
-            name = file.path.decode()
-            raise _too_much(f"{at}files[{name[:64]!r}]", len(file.data), limits.file_size_bytes)
-        total += len(file.data)
-    if total > limits.disk_bytes:
-        raise _too_much(f"{at}files", total, limits.disk_bytes)
-    if len(files) > limits.disk_inodes:
-        message = f"{at}files: {len(files)} files are more than the limit disk_inodes"
-        raise RequestError(LIMIT_EXCEEDED, message, {"field": f"{at}files"})
-    return total
-
-
-def _too_much(field: str, value: int, most: int) -> RequestError:
-    message = f"{field}: {value} bytes are more than the limit of {most}"
-    return RequestError(LIMIT_EXCEEDED, message, {"field": field, "maximum": most})

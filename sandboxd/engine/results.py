@@ -36,6 +36,14 @@ _MEMORY_SOURCE: Final = {
     wire.MEMORY_V1_MAX: "memory.max_usage_in_bytes",
 }
 
+_TOO_LITTLE_MEMORY: Final = frozenset(
+    {
+        (wire.STEP_EXEC, errno.ENOMEM),
+        (wire.STEP_FILE, errno.ENOMEM),
+        (wire.STEP_BLOB, errno.ENOMEM),
+        (wire.STEP_LIMITS, errno.EBUSY),  # v1: less than what is in use already
+    }
+)
 _SHOWN_CHARS: Final = 200
 
 # Failures of set-up that come from what the client asked for, not from the host.
@@ -128,8 +136,8 @@ def _limit_message(kind: str, limits: JobLimits) -> str:
 
 def _from_setup(end: StageEnd, stage: Stage, limits: JobLimits) -> Result:
     step, error = end.helper.step, end.helper.error
-    if error == errno.ENOMEM and step in (wire.STEP_EXEC, wire.STEP_FILE, wire.STEP_BLOB):
-        # The program (or its input) does not fit into its own memory limit.
+    if (step, error) in _TOO_LITTLE_MEMORY:
+        # The program, its input or the sandbox itself does not fit into the memory limit.
         message = _limit_message(status.MEMORY_LIMIT, limits)
         return _with_usage(Result(status.MEMORY_LIMIT, message=message), end.helper)
     if step == wire.STEP_EXEC:

@@ -12,7 +12,8 @@ import msgspec
 import trio
 
 from sandboxd.engine import collect, results, wire
-from sandboxd.engine.jobs import LOST, NO_STDIO, Engine, Job, Outcome, Stdio, not_started
+from sandboxd.engine.job import LOST, NO_STDIO, Job, Outcome, Stdio, not_started
+from sandboxd.engine.jobs import Engine
 from sandboxd.engine.memfd import open_memfd
 from sandboxd.engine.results import StageEnd
 from sandboxd.engine.streams import Ends, OutputPump, Sink, Stdin, set_window_size

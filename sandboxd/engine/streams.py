@@ -17,8 +17,8 @@ from typing import Final, Protocol
 
 import trio
 
-from sandboxd.engine.helper import close_all
-from sandboxd.engine.jobs import Stdio
+from sandboxd.engine.descriptors import close_all
+from sandboxd.engine.job import Stdio
 from sandboxd.protocol.errors import BUSY, CANCELLED, RequestError
 from sandboxd.protocol.models import WindowSize
 

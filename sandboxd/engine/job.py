@@ -1,0 +1,117 @@
+"""A job from admission to its one outcome.
+
+A job that is one program and nothing else (`Job.plain`) is started and ended by plain calls, with
+no task of its own. Any other job is run by the task that `Job.run_in_task` starts; see `stages`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sandboxd.engine import results, wire
+from sandboxd.engine.descriptors import close_all
+from sandboxd.engine.results import StageEnd
+from sandboxd.protocol.errors import RequestError
+from sandboxd.protocol.jobs import JobSpec
+from sandboxd.protocol.limits import JobLimits
+from sandboxd.protocol.models import Result, StagesResult
+
+if TYPE_CHECKING:
+    from sandboxd.engine.jobs import Engine
+
+Outcome = Result | StagesResult | RequestError
+OnEnd = Callable[[StageEnd | None], None]
+
+LOST: Final = "the helper died while the job ran; nothing is known about the program, run it again"
+
+WAITING: Final = 0
+RUNNING: Final = 1
+ENDED: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """Descriptors for a job's standard streams; None where the helper provides them."""
+
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+
+    def close(self) -> None:
+        close_all([fd for fd in (self.stdin, self.stdout, self.stderr) if fd is not None])
+
+
+NO_STDIO: Final = Stdio()
+
+
+class Job:
+    """One job of one tenant. Made by `Engine.admit`, run by `Engine.submit`."""
+
+    __slots__ = (
+        "_engine",
+        "cancel_reason",
+        "compile_limits",
+        "done",
+        "limits",
+        "mode",
+        "mounts",
+        "plain",
+        "run_in_task",
+        "size",
+        "spec",
+        "stage_id",
+        "started_ns",
+        "state",
+        "stdio",
+        "tenant",
+    )
+
+    def __init__(self, engine: "Engine", spec: JobSpec, tenant: int, limits: JobLimits) -> None:
+        self._engine = engine
+        self.spec = spec
+        self.tenant = tenant
+        self.limits = limits
+        self.compile_limits = limits
+        self.mode = wire.MODE_RECYCLED
+        self.mounts = 0
+        self.size = len(spec.run.stdin)
+        self.stdio = NO_STDIO
+        self.plain = not (spec.compile or spec.collect or spec.stream or spec.stdin_stream)
+        self.done: Callable[[Outcome], None] = nobody
+        self.run_in_task: Callable[[], None] | None = None
+        self.state = WAITING
+        self.stage_id = 0  # The helper's job that runs now.
+        self.started_ns = 0
+        self.cancel_reason = ""
+
+    def start(self) -> None:
+        """The scheduler gives the job its place."""
+        self.state = RUNNING
+        if self.run_in_task is not None:
+            self.run_in_task()
+            return
+        try:
+            spec = self.spec
+            self._engine.launch(self, spec.run, self.limits, self._ended, files=spec.files)
+        except OSError as exc:
+            self._engine.finish(self, not_started(exc))
+
+    def _ended(self, end: StageEnd | None) -> None:
+        outcome: Outcome
+        if end is None:
+            outcome = results.internal_error(LOST)
+        else:
+            try:
+                spec = self.spec
+                outcome = results.build(end, spec.run, self.limits, ordered=spec.output)
+            except RequestError as error:
+                outcome = error
+        self._engine.finish(self, outcome)
+
+
+def nobody(outcome: Outcome) -> None:
+    """Takes the outcome of a job whose owner is gone."""
+
+
+def not_started(exc: OSError) -> Result:
+    return results.internal_error(f"the job could not be started: {exc.strerror}; try it again")
