@@ -63,6 +63,8 @@ static uint64_t find_number(const char *text, const char *key) {
     return 0;
 }
 
+static uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
+
 void cgroup_init(struct cgroup *cgroup) {
     memset(cgroup, 0xff, sizeof *cgroup); /* every descriptor -1, every limit "not set yet" */
 }
@@ -211,12 +213,12 @@ int cgroup_begin(struct cgroup *cgroup) {
     else if (put_text(cgroup->memory_peak, "0") < 0)
         return -1;
     uint64_t now = get_number(cgroup->memory_usage);
-    if (cgroup->own_memory == UINT64_MAX)
+    if (cgroup->own_memory == UINT64_MAX) { /* the first time; later cgroup_usage has them */
         cgroup->own_memory = now;
-    cgroup->base_memory = now > cgroup->own_memory ? now - cgroup->own_memory : 0;
-    cgroup->base_cpu_ns = cgroup_cpu_ns(cgroup);
-    cgroup->base_pids_hits = process_limit_hits(cgroup);
-    (void)cgroup_oom(cgroup);
+        cgroup->base_cpu_ns = cgroup_cpu_ns(cgroup);
+        cgroup->base_pids_hits = process_limit_hits(cgroup);
+    }
+    cgroup->base_memory = less(now, cgroup->own_memory);
     return 0;
 }
 
@@ -240,20 +242,32 @@ static uint64_t page_cache(struct cgroup *cgroup) {
 }
 
 void cgroup_usage(struct cgroup *cgroup, struct usage *ret) {
-    uint64_t cpu = cgroup_cpu_ns(cgroup), peak = get_number(cgroup->memory_peak);
-    ret->cpu_ns = cpu > cgroup->base_cpu_ns ? cpu - cgroup->base_cpu_ns : 0;
-    ret->process_limit_hits = (uint32_t)(process_limit_hits(cgroup) - cgroup->base_pids_hits);
-    ret->memory_peak = peak > cgroup->base_memory ? peak - cgroup->base_memory : 0;
+    uint64_t cpu = cgroup_cpu_ns(cgroup), hits = process_limit_hits(cgroup);
+    ret->cpu_ns = less(cpu, cgroup->base_cpu_ns);
+    ret->process_limit_hits = (uint32_t)less(hits, cgroup->base_pids_hits);
+    /* What is used from here on is init's, which measures it, and the next job's. */
+    cgroup->base_cpu_ns = cpu;
+    cgroup->base_pids_hits = hits;
+    ret->memory_peak = less(get_number(cgroup->memory_peak), cgroup->base_memory);
     ret->memory = ret->memory_peak;
     /* memory.stat is dear (it flushes counters), so it is read only where cache can matter. */
-    uint64_t left = get_number(cgroup->memory_usage);
     uint64_t before = cgroup->own_memory + cgroup->base_memory;
-    if (left < before + NOISE_BYTES)
+    if (ret->memory_peak < NOISE_BYTES || get_number(cgroup->memory_usage) < before + NOISE_BYTES)
         return;
-    uint64_t cache = page_cache(cgroup), grown = left - before;
-    if (cache > grown)
-        cache = grown; /* the rest was there before this job */
-    ret->memory = ret->memory > cache ? ret->memory - cache : 0;
+    uint64_t cache = page_cache(cgroup), grown = less(get_number(cgroup->memory_usage), before);
+    ret->memory -= cache < grown ? cache : grown; /* more cache than that was there before */
+}
+
+bool cgroup_has(const struct cgroup *cgroup, pid_t pid) {
+    autoclose int procs = open_in(cgroup->dir[CG_MEMORY], "cgroup.procs", O_RDONLY);
+    char text[16384], line[16]; /* pids.max bounds the list; one further down is not found */
+    snprintf(line, sizeof line, "%d", pid);
+    if (procs < 0 || get_text(procs, text, sizeof text) < 0)
+        return false;
+    for (char *save, *at = strtok_r(text, "\n", &save); at; at = strtok_r(NULL, "\n", &save))
+        if (!strcmp(at, line))
+            return true;
+    return false;
 }
 
 bool cgroup_is_stale(const struct cgroup *cgroup) { return cgroup->base_memory > STALE_BYTES; }

@@ -29,7 +29,8 @@ struct init {
     int sock;
     struct root root;
     struct pristine pristine;
-    int network; /* a socket of the slot's network namespace, for the worker */
+    int network;     /* a socket of the slot's network namespace, for the worker */
+    uint64_t cpu_ns; /* its own CPU time at the last SLOT_END */
 };
 
 static void tell(struct init *init, struct slot_msg msg, const struct fds *fds) {
@@ -218,14 +219,15 @@ static pid_t prepare_process(struct init *init) {
 /* One job. Returns -1 where the slot cannot serve another. */
 static int run_one(struct init *init, struct fault *fault) {
     struct slot_msg end = {.type = SLOT_END};
-    uint64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     pid_t pid = prepare_process(init);
     if (pid < 0)
         return fail(fault, SBX_STEP_FORK);
     wait_for(pid, &end);
     kill_rest();
     job_release();
-    end.init_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    end.init_cpu_ns = cpu_ns - init->cpu_ns;
+    init->cpu_ns = cpu_ns;
     tell(init, end, NULL);
     if (!await_order(init).keep && slot_reset(&init->pristine, fault) < 0)
         return -1;
@@ -248,6 +250,7 @@ built:;
     struct fds fds = {2, {init.root.tmpfs, init.network}};
     tell(&init, (struct slot_msg){.type = SLOT_BUILT}, &fds);
     fds_close(&fds);
+    init.cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     while (run_one(&init, &msg.fault) == 0)
         ;
     msg.type = SLOT_UNCLEAN;

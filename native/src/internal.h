@@ -108,7 +108,7 @@ struct slot_msg {
     int32_t signal;
     uint32_t reserved;
     uint64_t end_ns;      /* CLOCK_MONOTONIC when the main process was reaped */
-    uint64_t init_cpu_ns; /* init's own use since the slot became ready */
+    uint64_t init_cpu_ns; /* init's own use since the last SLOT_END, or since it was built */
 };
 
 /* The worker's answer to SLOT_END, once it has read every counter of the job. */
@@ -208,8 +208,8 @@ struct cgroup {
     uint64_t set_memory;
     uint32_t set_processes;
     uint64_t own_memory; /* of init and the prepared process, which exec gives back */
-    /* at the moment the slot became ready; memory: what earlier jobs left, page cache mostly */
-    uint64_t base_cpu_ns, base_memory, base_pids_hits;
+    uint64_t base_memory; /* what earlier jobs left, page cache mostly, when the slot became ready */
+    uint64_t base_cpu_ns, base_pids_hits; /* when the last job's use was read */
 };
 
 struct usage {
@@ -223,12 +223,14 @@ void cgroup_init(struct cgroup *cgroup);
 int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index);
 void cgroup_remove(struct cgroup *cgroup, const struct config *config, unsigned index);
 int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits);
-/* Counters start here: the slot is ready and nothing of a job has run. */
+/* The peak starts here: the slot is ready and nothing of a job has run. */
 int cgroup_begin(struct cgroup *cgroup);
-/* Whether the kernel's out-of-memory event has come since the last call or cgroup_begin. */
+/* Whether the kernel's out-of-memory event has come; v1: since the last call. */
 bool cgroup_oom(struct cgroup *cgroup);
 uint64_t cgroup_cpu_ns(struct cgroup *cgroup);
 void cgroup_usage(struct cgroup *cgroup, struct usage *ret);
+/* Whether this process, by its number on the host, is the slot's. */
+bool cgroup_has(const struct cgroup *cgroup, pid_t pid);
 bool cgroup_recycles(const struct config *config);
 /* Page cache that earlier jobs left is more than a recycled slot should start with. */
 bool cgroup_is_stale(const struct cgroup *cgroup);

@@ -26,7 +26,7 @@ static const uint64_t FIRST_RETRY_NS = 100ull * MS;  /* after a slot could not b
 static const uint64_t CPU_STEP_NS = MS / 2;          /* least time between two looks at the CPU */
 
 static void forget(struct slot *slot) {
-    slot->sock = slot->init_pidfd = slot->job_pidfd = slot->tmpfs = slot->network = -1;
+    slot->sock = slot->init_pidfd = slot->tmpfs = slot->network = -1;
     slot->output_fd[0] = slot->output_fd[1] = slot->writer_fd[0] = slot->writer_fd[1] = -1;
     slot->builder = 0;
     slot->tenant = 0;
@@ -52,7 +52,6 @@ static void close_output(struct slot *slot) {
         close_fd(&slot->output_fd[i]);
         close_fd(&slot->writer_fd[i]);
     }
-    close_fd(&slot->job_pidfd);
 }
 
 /* Everything of this life is gone; the slot may be built anew. */
@@ -147,6 +146,15 @@ static void kill_slot(struct worker *worker, struct slot *slot) {
 }
 
 void slot_retire(struct worker *worker, struct slot *slot) { kill_slot(worker, slot); }
+
+void slot_signal_job(struct slot *slot, int number) {
+    if (!slot->shared->exec_ns)
+        return; /* not the program yet */
+    autoclose int pidfd = sys_pidfd_open(slot->job_pid);
+    /* Its number may have gone to another since; what is in the cgroup after opening is ours. */
+    if (pidfd >= 0 && cgroup_has(&slot->cgroup, slot->job_pid))
+        (void)sys_pidfd_send_signal(pidfd, number); /* it may have ended */
+}
 
 void slot_kill_job(struct worker *worker, struct slot *slot, enum sbx_reason reason) {
     if (!slot->active || slot->reason)
@@ -250,8 +258,8 @@ static int watch_output(struct worker *worker, struct slot *slot, struct fds *fd
 /* A prepared process waits, and has sent its pipes; pid is its own on the host. */
 static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, pid_t pid) {
     memset(slot->shared, 0, sizeof *slot->shared);
-    if (fds->count != 4 || watch_output(worker, slot, fds) < 0 ||
-        (slot->job_pidfd = sys_pidfd_open(pid)) < 0 || cgroup_begin(&slot->cgroup) < 0) {
+    slot->job_pid = pid;
+    if (fds->count != 4 || watch_output(worker, slot, fds) < 0 || cgroup_begin(&slot->cgroup) < 0) {
         kill_slot(worker, slot);
         return;
     }
@@ -327,13 +335,20 @@ static void on_init_gone(struct worker *worker, struct slot *slot) {
         report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
 }
 
+static void on_oom(struct worker *worker, struct slot *slot) {
+    if (slot->active)
+        slot_kill_job(worker, slot, SBX_REASON_MEMORY);
+    else
+        kill_slot(worker, slot); /* its last job's, reported already, or init's own */
+}
+
 void slot_event(struct worker *worker, struct slot *slot, enum source source) {
     if (source == FROM_SLOT)
         on_message(worker, slot);
     else if (source == FROM_INIT)
         on_init_gone(worker, slot);
     else if (source == FROM_OOM && cgroup_oom(&slot->cgroup))
-        slot_kill_job(worker, slot, SBX_REASON_MEMORY);
+        on_oom(worker, slot);
     else if ((source == FROM_STDOUT || source == FROM_STDERR) && slot->active &&
              !output_read(&slot->output, source == FROM_STDERR,
                           slot->output_fd[source == FROM_STDERR]))

@@ -85,8 +85,8 @@ static void on_kill(struct worker *worker, const struct sbx_control *control) {
 
 static void on_signal(struct worker *worker, const struct sbx_control *control) {
     struct slot *slot = find_job(worker, control->job_id);
-    if (slot && slot->shared->exec_ns)
-        (void)sys_pidfd_send_signal(slot->job_pidfd, (int)control->value); /* may have ended */
+    if (slot)
+        slot_signal_job(slot, (int)control->value);
 }
 
 static void on_release(struct worker *worker, const struct sbx_control *control) {

@@ -18,7 +18,8 @@ struct slot {
     unsigned index;
     uint32_t generation; /* tells events of an earlier life of this slot */
     pid_t builder;
-    int sock, init_pidfd, job_pidfd;
+    int sock, init_pidfd;
+    pid_t job_pid; /* of the prepared process, then of the program */
     int output_fd[2], writer_fd[2];
     int tmpfs, network;
     struct slot_shared *shared;
@@ -86,6 +87,8 @@ void slot_build(struct worker *worker, struct slot *slot);
 void slot_retire(struct worker *worker, struct slot *slot);
 /* Starts a job in an idle slot. On failure the job is reported and the slot retired. */
 void slot_start(struct worker *worker, struct slot *slot, struct waiting *waiting);
+/* To the main process, if it still runs. */
+void slot_signal_job(struct slot *slot, int number);
 void slot_kill_job(struct worker *worker, struct slot *slot, enum sbx_reason reason);
 void slot_event(struct worker *worker, struct slot *slot, enum source source);
 /* Acts on what is due; returns when something will be, UINT64_MAX for never. */
