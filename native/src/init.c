@@ -146,6 +146,7 @@ static int make_stack(struct init *init, struct fault *fault) {
 
 static int build(struct init *init, struct fault *fault) {
     reset_signals();
+    (void)umask(022); /* whatever the administrator's is: the job must be able to look around */
     if (be_root_of_namespace(fault) < 0 || prepare_namespaces(init, fault) < 0 ||
         root_build(init->plan->config, init->plan->mounts, &init->root, fault) < 0)
         return -1;
@@ -153,7 +154,6 @@ static int build(struct init *init, struct fault *fault) {
         return fail(fault, SBX_STEP_DEV);
     if (pristine_note(&init->pristine, init->root.tmpfs) < 0)
         return fail(fault, SBX_STEP_TMPFS);
-    (void)umask(022);
     if (make_stack(init, fault) < 0 || set_constant_rlimits(fault) < 0 || drop_capabilities(fault) < 0)
         return -1;
     return install_filter(fault);
