@@ -52,10 +52,10 @@ format: native ## Rewrite the sources in the house format
 	@$(VENV)/bin/ruff check --fix-only --quiet .
 	@$(VENV)/bin/clang-format -i $$(git ls-files 'native/*.[ch]' 'tests/*.[ch]')
 
-man: ## Build the man pages into build/man
-	@echo man
+man: $(READY) ## Build the man pages into build/man
+	@$(PY) docs/man.py build/man
 
-install: ## Install for the whole machine, below PREFIX (/usr/local), with the systemd units
+install: native ## Install for the whole machine, below PREFIX (/usr/local), with the systemd units
 	@DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) .ci/install
 
 clean: ## Remove everything that was built
