@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None, stdio: Stdio | None = None) -> int:
     """Do what `argv` says and return the exit status. Never raises, never shows a traceback."""
     argv = sys.argv[1:] if argv is None else argv
-    stdio = stdio or Stdio()
+    if stdio is None:
+        _open_missing()
+        stdio = Stdio()
     try:
         return dispatch(argv, stdio)
     except KeyboardInterrupt:
@@ -31,6 +33,15 @@ def main(argv: Sequence[str] | None = None, stdio: Stdio | None = None) -> int:
         return exitcodes.SANDBOXD_FAILED if "run" in argv[:3] else exitcodes.USAGE
     except Exception as exc:
         return _failed(exc, stdio)
+
+
+def _open_missing() -> None:
+    """Make stdin, stdout and stderr be something: a socket must not get one of their numbers."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def dispatch(argv: Sequence[str], stdio: Stdio) -> int:

@@ -67,15 +67,17 @@ class Connection:
         self._socket.close()
 
     def send(self, method: str, params: Mapping[str, Any], fds: Sequence[int] = ()) -> int:
-        """Send a request and return its msgid. Blocks while the daemon does not read."""
+        """Send a request and return its msgid. Blocks while the daemon does not read.
+
+        That the connection is lost is said by `receive`.
+        """
         msgid, data = self._wire.request(method, params)
         try:
             sent = self._socket.sendmsg([data], rights(fds)) if fds else 0
             while sent < len(data):
                 sent += self._send_some(memoryview(data)[sent:])
-        except (BrokenPipeError, ConnectionResetError) as exc:
-            self._read_last_words()
-            raise ConnectionLost("sandboxd closed the connection") from exc
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # What the daemon said last is still to be read; then comes ConnectionLost.
         return msgid
 
     def _send_some(self, data: memoryview) -> int:
@@ -89,15 +91,6 @@ class Connection:
             if poll.poll()[0][1] & select.POLLIN:
                 self._inbox.extend(self._receive_some())
             return 0
-
-    def _read_last_words(self) -> None:
-        """Raise what the daemon said before it closed the connection, if it did."""
-        try:
-            while data := self._socket.recv(RECEIVE_BYTES):
-                for _ in self._wire.receive(data):
-                    pass
-        except OSError:
-            pass
 
     def receive(self) -> Iterable[Response | Notification]:
         """The messages in what comes next, perhaps none. Blocks until something comes.
