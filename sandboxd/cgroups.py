@@ -258,11 +258,18 @@ def _remove_tree(group: Path) -> None:
             continue
 
 
+def _members(group: Path) -> list[int]:
+    try:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except FileNotFoundError:
+        return []  # Somebody else has removed the group.
+
+
 def _kill_members(group: Path) -> None:
     """SIGKILL every member until none is left, waiting for each death by pidfd."""
     deadline = time.monotonic() + _KILL_TIMEOUT_S
     while time.monotonic() < deadline:
-        pids = [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+        pids = _members(group)
         if not pids:
             return
         if (group / "cgroup.kill").exists():
@@ -279,7 +286,7 @@ def _kill_and_wait(group: Path, pid: int, deadline: float) -> None:
     try:
         # The number may have gone to another process before the pidfd was opened; from here on
         # it cannot any more.
-        if str(pid) not in (group / "cgroup.procs").read_text().split():
+        if pid not in _members(group):
             return
         signal.pidfd_send_signal(fd, signal.SIGKILL)
         poller = select.poll()

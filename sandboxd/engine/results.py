@@ -102,7 +102,7 @@ def _judge(helper: wire.HelperResult, limits: JobLimits) -> tuple[str, str]:
     """Status and sentence for everything but a plain success and a failed set-up."""
     kind = _LIMIT_STATUS.get(helper.reason)
     if kind is not None:
-        return kind, _limit_message(kind, limits)
+        return kind, _limit_message(kind, limits) + _process_hint(helper, limits)
     if helper.reason not in (wire.REASON_EXITED, wire.REASON_SIGNALED):
         return status.INTERNAL_ERROR, "the sandbox died and took the program with it"
     if helper.cpu_time_ns > limits.cpu_time_ns:
@@ -119,7 +119,7 @@ def _process_hint(helper: wire.HelperResult, limits: JobLimits) -> str:
     if not hits:
         return ""
     times = "once" if hits == 1 else f"{hits} times"
-    return f"; it was refused a new process or thread {times} (limit processes: {limits.processes})"
+    return f"; the process limit of {limits.processes} refused it a process or thread {times}"
 
 
 def _limit_message(kind: str, limits: JobLimits) -> str:
