@@ -45,7 +45,7 @@ static int enter_cgroups(pid_t pid, const struct slot_plan *plan) {
     char text[16];
     int len = snprintf(text, sizeof text, "%d", pid);
     for (unsigned i = 0; i < CG_KINDS; i++)
-        if (plan->cgroup_procs[i] >= 0 && write(plan->cgroup_procs[i], text, (size_t)len) != len)
+        if (plan->cgroup->procs[i] >= 0 && write(plan->cgroup->procs[i], text, (size_t)len) != len)
             return -1;
     return 0;
 }
@@ -56,9 +56,9 @@ static pid_t clone_init(const struct slot_plan *plan, int *ret_pidfd) {
                  CLONE_NEWNET | CLONE_PARENT | CLONE_PIDFD,
         .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
     };
-    if (plan->cgroup_dir >= 0) { /* cgroup v2: born where it belongs, with no migration */
+    if (plan->cgroup->version == 2) { /* born where it belongs, with no migration */
         args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = (uint64_t)plan->cgroup_dir;
+        args.cgroup = (uint64_t)plan->cgroup->dir[CG_MEMORY];
     }
     return sys_clone3(&args);
 }

@@ -63,8 +63,6 @@ static uint64_t find_number(const char *text, const char *key) {
     return 0;
 }
 
-static uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
-
 void cgroup_init(struct cgroup *cgroup) {
     memset(cgroup, 0xff, sizeof *cgroup); /* every descriptor -1, every limit "not set yet" */
 }
@@ -178,11 +176,12 @@ static int set_memory(struct cgroup *cgroup, uint64_t bytes) {
     return 0;
 }
 
-int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits) {
-    uint64_t memory = limits->memory_bytes;
+int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits,
+                      const struct base *base) {
+    uint64_t memory = limits->memory_bytes, left = less(base->memory, base->own_memory);
     /* A held slot starts with an earlier stage's files, which are not this stage's doing. */
-    if (cgroup->base_memory > NOISE_BYTES)
-        memory += cgroup->base_memory;
+    if (left > NOISE_BYTES)
+        memory += left;
     if (memory != cgroup->set_memory && set_memory(cgroup, memory) < 0)
         return -1;
     if (limits->processes != cgroup->set_processes) {
@@ -193,7 +192,7 @@ int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits) {
     return 0;
 }
 
-uint64_t cgroup_cpu_ns(struct cgroup *cgroup) {
+uint64_t cgroup_cpu_ns(const struct cgroup *cgroup) {
     if (cgroup->version != 2)
         return get_number(cgroup->cpu);
     char text[1024];
@@ -201,24 +200,37 @@ uint64_t cgroup_cpu_ns(struct cgroup *cgroup) {
                                                         : find_number(text, "usage_usec") * 1000;
 }
 
-static uint64_t process_limit_hits(struct cgroup *cgroup) {
+static uint64_t process_limit_hits(const struct cgroup *cgroup) {
     char text[128];
     return get_text(cgroup->pids_events, text, sizeof text) < 0 ? 0 : find_number(text, "max");
 }
 
-int cgroup_begin(struct cgroup *cgroup) {
+int cgroup_keep_counters(struct cgroup *cgroup, int first_fd) {
+    int *kept[] = {&cgroup->memory_peak, &cgroup->memory_usage, &cgroup->memory_stat,
+                   &cgroup->pids_events, &cgroup->cpu};
+    for (int i = 0; i < COUNTER_FDS; i++)
+        if ((*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, first_fd + COUNTER_FDS)) < 0)
+            return -1;
+    for (int i = 0; i < COUNTER_FDS; i++) {
+        if (dup3(*kept[i], first_fd + i, O_CLOEXEC) < 0)
+            return -1;
+        *kept[i] = first_fd + i;
+    }
+    return 0;
+}
+
+int cgroup_begin(const struct cgroup *cgroup, struct base *base) {
     /* v1: any write sets the peak to the present usage; v2: the same, as this descriptor sees it. */
     if (cgroup->version == 2)
         (void)put_text(cgroup->memory_peak, "reset"); /* before 6.12 the group is new each time */
     else if (put_text(cgroup->memory_peak, "0") < 0)
         return -1;
-    uint64_t now = get_number(cgroup->memory_usage);
-    if (cgroup->own_memory == UINT64_MAX) { /* the first time; later cgroup_usage has them */
-        cgroup->own_memory = now;
-        cgroup->base_cpu_ns = cgroup_cpu_ns(cgroup);
-        cgroup->base_pids_hits = process_limit_hits(cgroup);
-    }
-    cgroup->base_memory = less(now, cgroup->own_memory);
+    base->memory = get_number(cgroup->memory_usage);
+    if (base->own_memory)
+        return 0;
+    base->own_memory = base->memory; /* the first time; later SLOT_END has left these */
+    base->cpu_ns = cgroup_cpu_ns(cgroup);
+    base->pids_hits = process_limit_hits(cgroup);
     return 0;
 }
 
@@ -232,7 +244,7 @@ bool cgroup_oom(struct cgroup *cgroup) {
     return get_text(cgroup->oom, text, sizeof text) == 0 && find_number(text, "oom_kill") > 0;
 }
 
-static uint64_t page_cache(struct cgroup *cgroup) {
+static uint64_t page_cache(const struct cgroup *cgroup) {
     char text[8192];
     if (get_text(cgroup->memory_stat, text, sizeof text) < 0)
         return 0;
@@ -241,20 +253,18 @@ static uint64_t page_cache(struct cgroup *cgroup) {
     return file > shmem ? file - shmem : 0;
 }
 
-void cgroup_usage(struct cgroup *cgroup, struct usage *ret) {
-    uint64_t cpu = cgroup_cpu_ns(cgroup), hits = process_limit_hits(cgroup);
-    ret->cpu_ns = less(cpu, cgroup->base_cpu_ns);
-    ret->process_limit_hits = (uint32_t)less(hits, cgroup->base_pids_hits);
-    /* What is used from here on is init's, which measures it, and the next job's. */
-    cgroup->base_cpu_ns = cpu;
-    cgroup->base_pids_hits = hits;
-    ret->memory_peak = less(get_number(cgroup->memory_peak), cgroup->base_memory);
+void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret) {
+    ret->cpu_ns = less(cgroup_cpu_ns(cgroup), base->cpu_ns);
+    ret->process_limit_hits = less(process_limit_hits(cgroup), base->pids_hits);
+    ret->memory_peak = less(get_number(cgroup->memory_peak), base->memory);
     ret->memory = ret->memory_peak;
-    /* memory.stat is dear (it flushes counters), so it is read only where cache can matter. */
-    uint64_t before = cgroup->own_memory + cgroup->base_memory;
-    if (ret->memory_peak < NOISE_BYTES || get_number(cgroup->memory_usage) < before + NOISE_BYTES)
+    if (ret->memory_peak < NOISE_BYTES)
         return;
-    uint64_t cache = page_cache(cgroup), grown = less(get_number(cgroup->memory_usage), before);
+    /* memory.stat is dear (it flushes counters), so it is read only where cache can matter. */
+    uint64_t grown = less(get_number(cgroup->memory_usage), base->memory);
+    if (grown < NOISE_BYTES)
+        return;
+    uint64_t cache = page_cache(cgroup);
     ret->memory -= cache < grown ? cache : grown; /* more cache than that was there before */
 }
 
@@ -270,7 +280,9 @@ bool cgroup_has(const struct cgroup *cgroup, pid_t pid) {
     return false;
 }
 
-bool cgroup_is_stale(const struct cgroup *cgroup) { return cgroup->base_memory > STALE_BYTES; }
+bool cgroup_is_stale(const struct base *base) {
+    return less(base->memory, base->own_memory) > STALE_BYTES;
+}
 
 bool cgroup_recycles(const struct config *config) {
     char path[4096];

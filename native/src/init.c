@@ -27,6 +27,7 @@ struct init {
     char *stack_top; /* the prepared process's stack */
     struct slot_shared *shared;
     int sock;
+    struct cgroup cgroup; /* its counters only */
     struct root root;
     struct pristine pristine;
     int network;     /* a socket of the slot's network namespace, for the worker */
@@ -123,16 +124,19 @@ static int take_standard_fds(int null) {
     return 0;
 }
 
-/* Keeps the socket, as descriptor 3; nothing else of the worker stays. 0, 1 and 2 are taken at all
- * times, so that nothing opened later is found there by mistake. */
+enum { SOCKET_FD = 3, FIRST_COUNTER_FD = 4, KEPT_FDS = FIRST_COUNTER_FD + COUNTER_FDS };
+
+/* Keeps the socket and the cgroup's counters; nothing else of the worker stays. 0, 1 and 2 are
+ * taken at all times, so that nothing opened later is found there by mistake. */
 static int close_inherited(struct init *init) {
-    int sock = fcntl(init->sock, F_DUPFD_CLOEXEC, 4);
-    autoclose int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (sock < 0 || null < 0 || dup3(sock, 3, O_CLOEXEC) < 0 || take_standard_fds(null) < 0)
+    int sock = fcntl(init->sock, F_DUPFD_CLOEXEC, KEPT_FDS);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    init->cgroup = *init->plan->cgroup;
+    if (sock < 0 || null < 0 || cgroup_keep_counters(&init->cgroup, FIRST_COUNTER_FD) < 0 ||
+        dup3(sock, SOCKET_FD, O_CLOEXEC) < 0 || take_standard_fds(null) < 0)
         return -1;
-    (void)take_fd(&null); /* closed with the rest */
-    init->sock = 3;
-    return sys_close_range(4, ~0u, 0);
+    init->sock = SOCKET_FD;
+    return sys_close_range(KEPT_FDS, ~0u, 0);
 }
 
 static int make_stack(struct init *init, struct fault *fault) {
@@ -190,16 +194,6 @@ static int rewind_pids(struct init *init, struct fault *fault) {
     return fail(fault, SBX_STEP_RESET);
 }
 
-/* Waits until the worker has read the counters, so that nothing done here is the job's. */
-static struct slot_order await_order(struct init *init) {
-    struct slot_order order;
-    struct iovec part = {&order, sizeof order};
-    struct fds none;
-    if (message_receive(init->sock, &part, 1, &none, NULL, 0) != sizeof order)
-        _exit(0); /* the worker is gone */
-    return order;
-}
-
 static int job_entry(void *argument) {
     struct init *init = argument;
     job_main(init->sock, init->shared);
@@ -216,20 +210,45 @@ static pid_t prepare_process(struct init *init) {
     return clone(job_entry, init->stack_top, CLONE_VM | SIGCHLD, init);
 }
 
+/* The job's use, and with it where the next one's begins. */
+static void account(struct init *init, struct slot_msg *ret) {
+    struct slot_shared *shared = init->shared;
+    uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    cgroup_usage(&init->cgroup, &shared->base, &ret->usage);
+    shared->base.cpu_ns += ret->usage.cpu_ns;
+    shared->base.pids_hits += ret->usage.process_limit_hits;
+    ret->usage.cpu_ns = less(ret->usage.cpu_ns, cpu_ns - init->cpu_ns + shared->setup_cpu_ns);
+    init->cpu_ns = cpu_ns;
+    ret->exec_ns = shared->exec_ns;
+    ret->fault = shared->fault;
+}
+
+static int begin(struct init *init, struct fault *fault) {
+    struct slot_shared *shared = init->shared;
+    shared->exec_ns = shared->setup_cpu_ns = 0;
+    shared->fault = (struct fault){0, 0};
+    if (cgroup_begin(&init->cgroup, &shared->base) < 0)
+        return fail(fault, SBX_STEP_CGROUP);
+    return 0;
+}
+
 /* One job. Returns -1 where the slot cannot serve another. */
 static int run_one(struct init *init, struct fault *fault) {
     struct slot_msg end = {.type = SLOT_END};
+    if (begin(init, fault) < 0)
+        return -1;
     pid_t pid = prepare_process(init);
     if (pid < 0)
         return fail(fault, SBX_STEP_FORK);
     wait_for(pid, &end);
     kill_rest();
     job_release();
-    uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    end.init_cpu_ns = cpu_ns - init->cpu_ns;
-    init->cpu_ns = cpu_ns;
+    account(init, &end);
+    bool keep = init->shared->keep, single_use = init->shared->single_use;
     tell(init, end, NULL);
-    if (!await_order(init).keep && slot_reset(&init->pristine, fault) < 0)
+    if (single_use)
+        return -1; /* the worker kills this slot */
+    if (!keep && slot_reset(&init->pristine, fault) < 0)
         return -1;
     return rewind_pids(init, fault);
 }

@@ -12,9 +12,8 @@
  *            writes the input files and becomes the program.
  *
  * A slot has one SOCK_SEQPACKET socket. The worker writes the job message to it (the prepared
- * process, while there is one, reads it); init and the prepared process write struct slot_msg, and
- * init waits for struct slot_order before it resets the slot. What needs no wake-up travels in
- * struct slot_shared, a page that is gone from the job's address space with its exec.
+ * process is its only reader); init and the prepared process write struct slot_msg. What needs no
+ * wake-up travels in struct slot_shared, a page that is gone from the job's memory with its exec.
  */
 #ifndef INTERNAL_H
 #define INTERNAL_H
@@ -28,8 +27,11 @@ enum {
     INIT_UID = 0,   /* in the slot's user namespace */
     JOB_UID = 1000, /* in the slot's user namespace */
     MAX_READONLY = 64,
-    MAX_FDS = 4, /* most descriptors in one message */
+    MAX_FDS = 4,     /* most descriptors in one message */
+    COUNTER_FDS = 5, /* of the cgroup, which init reads */
 };
+
+static inline uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
 
 /* ---- helper.c: the configuration, from the administrator through sandboxd's command line ---- */
 
@@ -100,28 +102,47 @@ enum slot_msg_type {
     SLOT_FAILED,     /* from the builder or init: the slot could not be made */
 };
 
+/* What a job used. */
+struct usage {
+    uint64_t cpu_ns;
+    uint64_t memory_peak;
+    uint64_t memory; /* the peak less the page cache that is left */
+    uint64_t process_limit_hits;
+};
+
 struct slot_msg {
     uint32_t type;
-    struct fault fault;
+    struct fault fault; /* with SLOT_END: set when the job's process gave up before its exec */
     /* with SLOT_END */
     int32_t exit_code;
     int32_t signal;
     uint32_t reserved;
-    uint64_t end_ns;      /* CLOCK_MONOTONIC when the main process was reaped */
-    uint64_t init_cpu_ns; /* init's own use since the last SLOT_END, or since it was built */
+    uint64_t exec_ns; /* CLOCK_MONOTONIC; 0 when it never came to the exec */
+    uint64_t end_ns;  /* when the main process was reaped */
+    struct usage usage;
 };
 
-/* The worker's answer to SLOT_END, once it has read every counter of the job. */
-struct slot_order {
-    uint32_t keep; /* do not reset: a further stage will use the work directory */
+/* The cgroup's counters where the next job's use begins. */
+struct base {
+    uint64_t cpu_ns;
+    uint64_t pids_hits;
+    uint64_t memory;     /* in use when the slot became ready */
+    uint64_t own_memory; /* the same when it was new: what init and the slot itself need */
 };
 
-/* Written by the prepared process. */
 struct slot_shared {
+    /* written by init; read by the worker while a job runs or when it killed one */
+    struct base base;
+    /* written by the prepared process, zeroed by init before */
     uint64_t exec_ns;      /* CLOCK_MONOTONIC just before exec; 0 until then */
     uint64_t setup_cpu_ns; /* its own CPU time up to that point */
     struct fault fault;    /* set when it gave up */
+    /* written by the worker before it sends a job */
+    uint32_t keep;       /* do not reset: a further stage will use the work directory */
+    uint32_t single_use; /* do not reset: the slot ends with this job */
 };
+
+struct cgroup;
 
 /* What a slot is made of; constant for its life. */
 struct slot_plan {
@@ -130,8 +151,7 @@ struct slot_plan {
     int sock;        /* the slot's end */
     unsigned index;  /* chooses the host uids */
     uint32_t mounts; /* which extra directories */
-    int cgroup_dir;  /* v2: where init is born; else -1 */
-    int cgroup_procs[CG_KINDS]; /* v1: where init's pid is written; else -1 */
+    const struct cgroup *cgroup;
 };
 
 /* ---- builder.c: from plan to init ---- */
@@ -207,33 +227,28 @@ struct cgroup {
     /* what the files hold now, so that equal limits cost no system call */
     uint64_t set_memory;
     uint32_t set_processes;
-    uint64_t own_memory; /* of init and the prepared process, which exec gives back */
-    uint64_t base_memory; /* what earlier jobs left, page cache mostly, when the slot became ready */
-    uint64_t base_cpu_ns, base_pids_hits; /* when the last job's use was read */
-};
-
-struct usage {
-    uint64_t cpu_ns;
-    uint64_t memory_peak;
-    uint64_t memory; /* peak less the page cache that is left */
-    uint32_t process_limit_hits;
 };
 
 void cgroup_init(struct cgroup *cgroup);
 int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index);
 void cgroup_remove(struct cgroup *cgroup, const struct config *config, unsigned index);
-int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits);
-/* The peak starts here: the slot is ready and nothing of a job has run. */
-int cgroup_begin(struct cgroup *cgroup);
+int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits,
+                      const struct base *base);
 /* Whether the kernel's out-of-memory event has come; v1: since the last call. */
 bool cgroup_oom(struct cgroup *cgroup);
-uint64_t cgroup_cpu_ns(struct cgroup *cgroup);
-void cgroup_usage(struct cgroup *cgroup, struct usage *ret);
 /* Whether this process, by its number on the host, is the slot's. */
 bool cgroup_has(const struct cgroup *cgroup, pid_t pid);
 bool cgroup_recycles(const struct config *config);
+
+/* Counters; init has them too, and nothing else of the cgroup. */
+int cgroup_keep_counters(struct cgroup *cgroup, int first_fd);
+/* The peak starts here: the slot is clean and nothing of a job has run. */
+int cgroup_begin(const struct cgroup *cgroup, struct base *base);
+uint64_t cgroup_cpu_ns(const struct cgroup *cgroup);
+/* What the group used since base. */
+void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret);
 /* Page cache that earlier jobs left is more than a recycled slot should start with. */
-bool cgroup_is_stale(const struct cgroup *cgroup);
+bool cgroup_is_stale(const struct base *base);
 
 /* ---- output.c: what a job printed ---- */
 

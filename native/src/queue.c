@@ -1,4 +1,7 @@
-/* Jobs that wait for a slot, and which slot a job may have. */
+/*
+ * Jobs that wait for a slot, and which slot a job may have. sandboxd does the queueing; it sends
+ * twice as many jobs as may run, so that the next one is here when a slot comes free.
+ */
 #include "worker.h"
 
 struct waiting *queue_free(struct worker *worker) {
@@ -104,6 +107,8 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
             queue_drop(waiting);
             return true;
         }
+    } else if (worker->running >= worker->config->slots) {
+        return false;
     } else if (!(slot = find_idle(worker, job))) {
         if (!expected(worker, job))
             make_room(worker, job);

@@ -10,19 +10,30 @@ struct payload {
     struct iovec part[4]; /* the struct, stdout, stderr, segments */
 };
 
-static uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
+/* What init would have said, had the slot not been killed. Its own use of the CPU, some tens of
+ * microseconds, is in the figure then. */
+static struct slot_msg killed(const struct slot *slot) {
+    const struct slot_shared *shared = slot->shared;
+    struct slot_msg end = {.exec_ns = shared->exec_ns,
+                           .end_ns = slot->killed_ns,
+                           .signal = SIGKILL,
+                           .fault = shared->fault};
+    cgroup_usage(&slot->cgroup, &shared->base, &end.usage);
+    end.usage.cpu_ns = less(end.usage.cpu_ns, shared->setup_cpu_ns);
+    return end;
+}
 
-static void measure(struct slot *slot, const struct slot_msg *end, struct sbx_result *ret) {
-    struct usage usage;
-    uint64_t exec = slot->shared->exec_ns;
-    uint64_t end_ns = end ? end->end_ns : slot->killed_ns;
-    cgroup_usage(&slot->cgroup, &usage);
-    ret->cpu_time_ns = less(usage.cpu_ns, slot->shared->setup_cpu_ns + (end ? end->init_cpu_ns : 0));
-    ret->wall_time_ns = exec ? less(end_ns, exec) : 0;
-    ret->memory_bytes = usage.memory;
-    ret->memory_peak_bytes = usage.memory_peak;
+static void measured(const struct slot *slot, const struct slot_msg *end, struct sbx_result *ret) {
+    ret->cpu_time_ns = end->usage.cpu_ns;
+    ret->wall_time_ns = end->exec_ns ? less(end->end_ns, end->exec_ns) : 0;
+    ret->memory_bytes = end->usage.memory;
+    ret->memory_peak_bytes = end->usage.memory_peak;
     ret->memory_source = slot->cgroup.version == 2 ? SBX_MEMORY_V2_PEAK : SBX_MEMORY_V1_MAX;
-    ret->process_limit_hits = usage.process_limit_hits;
+    ret->process_limit_hits = (uint32_t)end->usage.process_limit_hits;
+    ret->step = end->fault.step;
+    ret->error = end->fault.error;
+    ret->exit_code = end->exit_code;
+    ret->signal = end->signal;
 }
 
 static void drain(struct slot *slot, struct sbx_result *ret) {
@@ -41,12 +52,8 @@ static void drain(struct slot *slot, struct sbx_result *ret) {
 
 /* In the order in which one explains the other: a program that was killed for memory also exited
  * somehow; one that printed too much may also have run too long. */
-static void decide(struct slot *slot, const struct slot_msg *end, struct sbx_result *ret) {
+static void decide(struct slot *slot, struct sbx_result *ret) {
     const struct sbx_limits *limits = &slot->job.limits;
-    ret->step = slot->shared->fault.step;
-    ret->error = slot->shared->fault.error;
-    ret->exit_code = end ? end->exit_code : 0;
-    ret->signal = end ? end->signal : SIGKILL;
     if (cgroup_oom(&slot->cgroup) || slot->reason == SBX_REASON_MEMORY)
         ret->reason = SBX_REASON_MEMORY;
     else if (slot->reason)
@@ -101,9 +108,14 @@ static void send_payload(struct worker *worker, struct sbx_result *result,
 
 enum sbx_reason result_send(struct worker *worker, struct slot *slot, const struct slot_msg *end) {
     struct sbx_result result = {.type = SBX_MSG_RESULT, .job_id = slot->job.job_id};
-    measure(slot, end, &result);
+    struct slot_msg last;
+    if (!end) {
+        last = killed(slot);
+        end = &last;
+    }
+    measured(slot, end, &result);
     drain(slot, &result);
-    decide(slot, end, &result);
+    decide(slot, &result);
     if (slot->held_by == slot->job.job_id)
         result.flags |= SBX_RESULT_HELD;
     struct output *output = &slot->output;
@@ -114,6 +126,7 @@ enum sbx_reason result_send(struct worker *worker, struct slot *slot, const stru
     send_payload(worker, &result, &payload);
     output_end(output);
     slot->active = false;
+    worker->running--;
     worker->stats.jobs++;
     return result.reason;
 }

@@ -97,11 +97,7 @@ static int start_builder(struct worker *worker, struct slot *slot, int slot_end)
                              .sock = slot_end,
                              .index = slot->index,
                              .mounts = slot->mounts,
-                             .cgroup_dir = -1};
-    for (int i = 0; i < CG_KINDS; i++)
-        plan.cgroup_procs[i] = slot->cgroup.procs[i];
-    if (slot->cgroup.version == 2)
-        plan.cgroup_dir = slot->cgroup.dir[CG_MEMORY];
+                             .cgroup = &slot->cgroup};
     slot->builder = builder_start(&plan);
     return slot->builder < 0 ? -1 : 0;
 }
@@ -185,7 +181,7 @@ static int set_disk(struct slot *slot, const struct sbx_limits *limits) {
 }
 
 static int apply(struct slot *slot, const struct sbx_job *job, struct fault *fault) {
-    if (cgroup_set_limits(&slot->cgroup, &job->limits) < 0)
+    if (cgroup_set_limits(&slot->cgroup, &job->limits, &slot->shared->base) < 0)
         return fail(fault, SBX_STEP_LIMITS);
     if (set_disk(slot, &job->limits) < 0)
         return fail(fault, SBX_STEP_TMPFS);
@@ -207,9 +203,14 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     slot->job = *job;
     slot->held_by = 0;
     slot->reason = 0;
+    slot->shared->keep = !!(job->flags & SBX_JOB_HOLD);
     output_begin(&slot->output, job->limits.output_bytes, job->flags & SBX_JOB_ORDER);
     uint64_t now = clock_ns(CLOCK_MONOTONIC);
-    if (apply(slot, job, &fault) < 0 || message_send(slot->sock, parts, 2, &waiting->fds) < 0) {
+    bool ready = apply(slot, job, &fault) == 0;
+    slot->shared->single_use =
+        !slot->shared->keep &&
+        (job->mode == SBX_MODE_FRESH || slot->tainted || !worker->recycles);
+    if (!ready || message_send(slot->sock, parts, 2, &waiting->fds) < 0) {
         if (!fault.step)
             fail(&fault, SBX_STEP_BLOB);
         result_send_unstarted(worker, job, SBX_REASON_SETUP, fault);
@@ -218,6 +219,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     }
     slot->state = SLOT_RUNNING;
     slot->active = true;
+    worker->running++;
     slot->tenant = job->tenant;
     slot->jobs_run++;
     slot->started_ns = now;
@@ -257,13 +259,9 @@ static int watch_output(struct worker *worker, struct slot *slot, struct fds *fd
 
 /* A prepared process waits, and has sent its pipes; pid is its own on the host. */
 static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, pid_t pid) {
-    memset(slot->shared, 0, sizeof *slot->shared);
     slot->job_pid = pid;
-    if (fds->count != 4 || watch_output(worker, slot, fds) < 0 || cgroup_begin(&slot->cgroup) < 0) {
-        kill_slot(worker, slot);
-        return;
-    }
-    if (!slot->held_by && (slot->tainted || cgroup_is_stale(&slot->cgroup))) {
+    if (fds->count != 4 || watch_output(worker, slot, fds) < 0 ||
+        (!slot->held_by && cgroup_is_stale(&slot->shared->base))) {
         kill_slot(worker, slot);
         return;
     }
@@ -274,62 +272,71 @@ static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, 
 }
 
 static void on_end(struct worker *worker, struct slot *slot, const struct slot_msg *end) {
-    struct slot_order order = {.keep = !!(slot->job.flags & SBX_JOB_HOLD)};
-    struct iovec part = {&order, sizeof order};
-    bool once = slot->job.mode == SBX_MODE_FRESH || !worker->recycles || slot->tainted;
-    if (order.keep)
+    bool dying = slot->state == SLOT_DYING; /* killed when it had just ended by itself */
+    if (slot->shared->keep && !dying)
         slot->held_by = slot->job.job_id;
+    enum sbx_reason reason = result_send(worker, slot, end);
+    if (dying)
+        return;
     slot->state = SLOT_RESETTING;
     slot->next_cpu_ns = UINT64_MAX;
     slot->deadline_ns = clock_ns(CLOCK_MONOTONIC) + SETUP_NS;
-    enum sbx_reason reason = result_send(worker, slot, end);
-    /* The answer is on its way; from here on nobody waits. */
-    if (reason == SBX_REASON_MEMORY || (once && !order.keep) ||
-        message_send(slot->sock, &part, 1, NULL) < 0)
+    if (reason == SBX_REASON_MEMORY || slot->shared->single_use)
         kill_slot(worker, slot);
 }
 
-static void on_message(struct worker *worker, struct slot *slot) {
+static void act(struct worker *worker, struct slot *slot, const struct slot_msg *msg,
+                struct fds *fds, pid_t pid) {
+    if (msg->type == SLOT_CLONED) {
+        on_cloned(worker, slot, fds);
+    } else if (msg->type == SLOT_FAILED) {
+        kill_slot(worker, slot);
+        report_failure(worker, slot, msg->fault);
+    } else if (msg->type == SLOT_END && slot->active) {
+        on_end(worker, slot, msg);
+    } else if (slot->state == SLOT_DYING) {
+        return; /* what else it said before it was killed */
+    } else if (msg->type == SLOT_BUILT) {
+        on_built(slot, fds);
+    } else if (msg->type == SLOT_READY) {
+        on_ready(worker, slot, fds, pid);
+    } else if (msg->type == SLOT_UNCLEAN) {
+        kill_slot(worker, slot);
+    }
+}
+
+/* Returns false when there is no further message. */
+static bool on_message(struct worker *worker, struct slot *slot) {
     struct slot_msg msg;
     struct iovec part = {&msg, sizeof msg};
     struct fds fds;
     pid_t pid = 0;
     ssize_t n = message_receive(slot->sock, &part, 1, &fds, &pid, MSG_DONTWAIT);
-    if (n < 0 && errno == EAGAIN)
-        return;
-    if (n != sizeof msg) {
-        /* Closed: init is dead, which its pidfd tells, or was never made. */
-        (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->sock, NULL);
-        if (slot->init_pidfd < 0)
-            kill_slot(worker, slot);
-    } else if (msg.type == SLOT_CLONED) {
-        on_cloned(worker, slot, &fds);
-    } else if (msg.type == SLOT_FAILED) {
-        kill_slot(worker, slot);
-        report_failure(worker, slot, msg.fault);
-    } else if (slot->state == SLOT_DYING) {
-        /* what it said before it was killed */
-    } else if (msg.type == SLOT_BUILT) {
-        on_built(slot, &fds);
-    } else if (msg.type == SLOT_READY) {
-        on_ready(worker, slot, &fds, pid);
-    } else if (msg.type == SLOT_END && slot->active) {
-        on_end(worker, slot, &msg);
-    } else if (msg.type == SLOT_UNCLEAN) {
-        kill_slot(worker, slot);
+    if (n == sizeof msg) {
+        act(worker, slot, &msg, &fds, pid);
+        fds_close(&fds);
+        return slot->sock >= 0;
     }
-    fds_close(&fds);
+    if (n < 0 && errno == EAGAIN)
+        return false;
+    /* Closed: init is dead, which its pidfd tells, or was never made. */
+    (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->sock, NULL);
+    if (slot->init_pidfd < 0)
+        kill_slot(worker, slot);
+    return false;
 }
 
 static void on_init_gone(struct worker *worker, struct slot *slot) {
     siginfo_t info;
     (void)waitid(P_PIDFD, (id_t)slot->init_pidfd, &info, WEXITED | __WALL);
+    bool building = slot->state == SLOT_BUILDING;
+    while (on_message(worker, slot)) /* its last words: the job may have ended before the kill */
+        ;
     if (slot->active) {
         if (!slot->reason)
             slot->reason = cgroup_oom(&slot->cgroup) ? SBX_REASON_MEMORY : SBX_REASON_HELPER;
         (void)result_send(worker, slot, NULL);
     }
-    bool building = slot->state == SLOT_BUILDING;
     tear_down(worker, slot);
     if (building && !slot->retry_at_ns)
         report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
@@ -344,7 +351,7 @@ static void on_oom(struct worker *worker, struct slot *slot) {
 
 void slot_event(struct worker *worker, struct slot *slot, enum source source) {
     if (source == FROM_SLOT)
-        on_message(worker, slot);
+        (void)on_message(worker, slot);
     else if (source == FROM_INIT)
         on_init_gone(worker, slot);
     else if (source == FROM_OOM && cgroup_oom(&slot->cgroup))
@@ -375,11 +382,11 @@ static void on_deadline(struct worker *worker, struct slot *slot, uint64_t now) 
 
 static void on_cpu(struct worker *worker, struct slot *slot, uint64_t now) {
     uint64_t limit = slot->job.limits.cpu_time_ns;
-    uint64_t used = cgroup_cpu_ns(&slot->cgroup) - slot->cgroup.base_cpu_ns;
+    uint64_t used = less(cgroup_cpu_ns(&slot->cgroup), slot->shared->base.cpu_ns);
     uint64_t setup = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE)
                          ? slot->shared->setup_cpu_ns
                          : used;
-    used = used > setup ? used - setup : 0;
+    used = less(used, setup);
     if (used > limit)
         slot_kill_job(worker, slot, SBX_REASON_CPU_TIME);
     else

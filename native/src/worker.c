@@ -128,7 +128,7 @@ static void on_control(struct worker *worker, const struct sbx_control *control)
 }
 
 /* One message; returns false when there is none. Messages are received into a free place of the
- * queue. There is one place more than sandboxd may have jobs under way. */
+ * queue. There is one place more than sandboxd may send jobs at once. */
 static bool receive_one(struct worker *worker) {
     struct waiting *place = queue_free(worker);
     if (!place) {
@@ -233,7 +233,7 @@ static void *private_memory(size_t bytes) {
 }
 
 static int make_queue(struct worker *worker) {
-    worker->waiting_count = worker->config->slots + 1;
+    worker->waiting_count = 2 * worker->config->slots + 1;
     worker->waiting = private_memory(worker->waiting_count * sizeof *worker->waiting);
     char *blobs = private_memory((size_t)worker->waiting_count * SBX_INLINE_BLOB);
     if (!worker->waiting || !blobs)

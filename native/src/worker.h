@@ -62,6 +62,7 @@ struct worker {
     unsigned cpus;
     bool recycles;
     bool stopping;
+    unsigned running; /* jobs in slots; config->slots at most, but for second stages */
     unsigned slot_count, waiting_count;
     struct slot *slot;
     struct waiting *waiting;
