@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 20.0
-OUTPUT_LIMIT = 2 << 30
+OUTPUT_LIMIT = 1 << 30
 
 CONFIG = """\
 socket = "{socket}"
