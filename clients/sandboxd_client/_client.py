@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from sandboxd.protocol.errors import LocalProtocolError, RequestError
 from sandboxd_client._connection import Connection
 from sandboxd_client._wire import Notification, Response, chunks, ended, job_params, request_error
@@ -154,7 +156,7 @@ class JobHandle:
         self.stage: str | None = None
         self._client = client
         self._streams = streams
-        self._output: list[tuple[str, bytes]] = []
+        self._output: deque[tuple[str, bytes]] = deque()
         self._result: Result | StagesResult | RequestError | None = None
 
     def _notify(self, message: Notification) -> None:
@@ -171,10 +173,8 @@ class JobHandle:
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         while True:
-            output, self._output = self._output, []
-            yield from output
-            if self._output:
-                continue
+            while self._output:  # One by one: who leaves the loop finds the rest next time.
+                yield self._output.popleft()
             if self._result is not None or not self._streams:
                 return
             self._client._receive()

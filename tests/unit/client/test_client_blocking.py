@@ -65,6 +65,21 @@ def test_output_is_iterated_in_order_up_to_the_exit(daemon_with: Start) -> None:
         assert list(job) == []
 
 
+def test_output_that_was_not_looked_at_is_still_there(daemon_with: Start) -> None:
+    def script(peer: Peer) -> None:
+        peer.answer(peer.request()[0], {"job": "j1"})
+        for data in (b"a", b"b", b"c"):
+            peer.notify("job.output", job="j1", stream="stdout", data=data)
+        peer.notify("job.exit", job="j1", result=RESULT)
+
+    with Client(daemon_with(script)) as client:
+        job = client.start(["x"], stream=True)
+        assert next(iter(job)) == ("stdout", b"a")
+        job.wait()
+        assert next(iter(job)) == ("stdout", b"b")
+        assert list(job) == [("stdout", b"c")]
+
+
 def test_output_can_be_had_after_wait(daemon_with: Start) -> None:
     def script(peer: Peer) -> None:
         peer.answer(peer.request()[0], {"job": "j1"})
