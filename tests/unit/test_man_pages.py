@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from sandboxctl.options import COMMANDS
 from sandboxd.config import Config, Limits
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 spec = importlib.util.spec_from_file_location("man", DOCS / "man.py")
-assert spec is not None and spec.loader is not None
+assert spec is not None
+assert spec.loader is not None
 man = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(man)
 
@@ -77,3 +79,11 @@ def test_text_is_safe_from_the_formatter() -> None:
     assert man.inline(".not a macro\n'nor this") == "\\&.not a macro\n\\&'nor this"
     with pytest.raises(ValueError, match="does not look like"):
         man.page("no title", "")
+
+
+def test_every_command_and_option_is_described() -> None:
+    text = (DOCS / "sandboxctl.1.md").read_text()
+    for command in COMMANDS.values():
+        assert f"`{command.name}`" in text or f"`sandboxctl {command.name}`" in text, command.name
+        for option in command.options:
+            assert f"`{f'{option.name} {option.metavar}'.strip()}`" in text, option.name
