@@ -156,7 +156,7 @@ static int build(struct init *init, struct fault *fault) {
         return -1;
     if (take_standard_fds(init->root.null) < 0) /* instead of the host's */
         return fail(fault, SBX_STEP_DEV);
-    if (pristine_note(&init->pristine, init->root.tmpfs) < 0)
+    if (pristine_note(&init->pristine, &init->root) < 0)
         return fail(fault, SBX_STEP_TMPFS);
     if (make_stack(init, fault) < 0 || set_constant_rlimits(fault) < 0 || drop_capabilities(fault) < 0)
         return -1;

@@ -161,8 +161,11 @@ pid_t builder_start(const struct slot_plan *plan);
 
 /* ---- mount.c: the job's root file system ---- */
 
+enum { IPC_SHM, IPC_SEM, IPC_MSG, IPC_KINDS };
+
 struct root {
-    int last_pid; /* /proc/sys/kernel/ns_last_pid, open for writing, or -1 */
+    int last_pid;           /* /proc/sys/kernel/ns_last_pid, open for writing, or -1 */
+    int next_id[IPC_KINDS]; /* /proc/sys/kernel/{shm,sem,msg}_next_id, or -1 */
     int tmpfs;    /* the job's tmpfs: directories work, tmp, shm */
     int null;     /* /dev/null */
 };
@@ -184,13 +187,14 @@ struct times {
 
 struct pristine {
     int place[PLACES]; /* directories of the job's tmpfs */
+    int next_id[IPC_KINDS];
     struct times times[PLACES];
     struct timespec taken; /* CLOCK_REALTIME when this was noted */
     uint64_t used_blocks;
     uint64_t used_inodes;
 };
 
-int pristine_note(struct pristine *pristine, int tmpfs);
+int pristine_note(struct pristine *pristine, const struct root *root);
 int slot_reset(struct pristine *pristine, struct fault *fault);
 
 /* ---- job.c, stage.c, collect.c: the prepared process ---- */

@@ -205,8 +205,8 @@ _Noreturn static void become(const struct sbx_job *job, const struct job_spec *s
     }
     if (*spec->cwd)
         TRY(SBX_STEP_CWD, chdir(spec->cwd));
-    TRY(SBX_STEP_RLIMIT, set_limits(&job->limits));
     TRY(SBX_STEP_TTY, set_stdio(stdio, job->flags & SBX_JOB_TTY));
+    TRY(SBX_STEP_RLIMIT, set_limits(&job->limits)); /* last: open_files may be less than three */
     mark_start(shared);
     execute(argv, env);
     give_up(shared, SBX_STEP_EXEC);

@@ -214,14 +214,28 @@ static const char *const covered[] = {
     "proc/scsi",       "proc/sysvipc",       "proc/tty",
 };
 
-static int add_proc(int root, int *ret_last_pid) {
+/* Absent without CONFIG_CHECKPOINT_RESTORE; slots are then used once (init.c, reset.c). */
+static void open_counters(int proc, struct root *ret) {
+    static const char *const names[IPC_KINDS] = {
+        [IPC_SHM] = "sys/kernel/shm_next_id",
+        [IPC_SEM] = "sys/kernel/sem_next_id",
+        [IPC_MSG] = "sys/kernel/msg_next_id",
+    };
+    ret->last_pid = openat(proc, "sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    for (int i = 0; i < IPC_KINDS; i++)
+        ret->next_id[i] = openat(proc, names[i], O_RDWR | O_CLOEXEC);
+}
+
+/* Pid 1 is hidden from the job: its counters tell what earlier jobs made it wait for. */
+static const char *const proc_options[] = {"hidepid", "invisible", NULL};
+
+static int add_proc(int root, struct root *ret) {
     autoclose int writable =
         new_mount("proc", NULL, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    autoclose int proc = new_mount("proc", NULL, RO | MOUNT_ATTR_NOEXEC);
+    autoclose int proc = new_mount("proc", proc_options, RO | MOUNT_ATTR_NOEXEC);
     if (writable < 0 || proc < 0 || mkdirat(root, "proc", 0555) < 0)
         return -1;
-    /* Absent without CONFIG_CHECKPOINT_RESTORE; slots are then used once (reset.c). */
-    *ret_last_pid = openat(writable, "sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    open_counters(writable, ret);
     if (attach(proc, root, "proc") < 0)
         return -1;
     for (size_t i = 0; i < sizeof covered / sizeof *covered; i++)
@@ -306,7 +320,7 @@ int root_build(const struct config *config, uint32_t mounts, struct root *ret,
         return fail(fault, SBX_STEP_ROOT);
     if (add_dev(root) < 0)
         return fail(fault, SBX_STEP_DEV);
-    if (add_proc(root, &ret->last_pid) < 0)
+    if (add_proc(root, ret) < 0)
         return fail(fault, SBX_STEP_PROC);
     if (add_tmpfs(root, config, &ret->tmpfs) < 0)
         return fail(fault, SBX_STEP_TMPFS);

@@ -9,10 +9,8 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <sys/ipc.h>
-#include <sys/msg.h>
-#include <sys/sem.h>
-#include <sys/shm.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/xattr.h>
@@ -47,12 +45,17 @@ static int note(struct pristine *pristine) {
     return clock_gettime(CLOCK_REALTIME, &pristine->taken);
 }
 
-int pristine_note(struct pristine *pristine, int tmpfs) {
+int pristine_note(struct pristine *pristine, const struct root *root) {
     for (int i = 0; i < PLACES; i++) {
         pristine->place[i] =
-            openat(tmpfs, place_names[i], O_DIRECTORY | O_RDONLY | O_NOATIME | O_CLOEXEC);
+            openat(root->tmpfs, place_names[i], O_DIRECTORY | O_RDONLY | O_NOATIME | O_CLOEXEC);
         if (pristine->place[i] < 0)
             return -1;
+    }
+    for (int i = 0; i < IPC_KINDS; i++) {
+        pristine->next_id[i] = root->next_id[i];
+        if (pwrite(root->next_id[i], "0", 1, 0) != 1)
+            pristine->next_id[i] = -1; /* no reset will succeed */
     }
     return note(pristine);
 }
@@ -88,16 +91,18 @@ static bool untouched(const struct pristine *pristine) {
     return usage_is_pristine(pristine);
 }
 
-static int ipc_is_empty(void) {
-    struct shm_info shm;
-    struct seminfo sem;
-    struct msginfo msg;
-    if (shmctl(0, SHM_INFO, (struct shmid_ds *)&shm) < 0 || semctl(0, 0, SEM_INFO, &sem) < 0 ||
-        msgctl(0, MSG_INFO, (struct msqid_ds *)&msg) < 0)
-        return -1;
-    if (shm.used_ids || sem.semusz || msg.msgpool) {
-        errno = EBUSY;
-        return -1;
+/* The kernel sets next_id from the 0 that pristine_note wrote to -1 when it gives an object that
+ * id. That none is left is not enough: the ids count the objects that came and went. */
+static int ipc_is_unused(const struct pristine *pristine) {
+    char text[16];
+    for (int i = 0; i < IPC_KINDS; i++) {
+        ssize_t len = pread(pristine->next_id[i], text, sizeof text, 0);
+        if (len < 1)
+            return -1;
+        if (text[0] != '0') {
+            errno = EBUSY;
+            return -1;
+        }
     }
     return 0;
 }
@@ -168,13 +173,16 @@ static int restore_place(const struct pristine *pristine, int place, unsigned *b
     static const uid_t owner[PLACES] = {JOB_UID, INIT_UID, INIT_UID};
     int dir = pristine->place[place];
     struct stat st;
+    int flags = 0;
     if (empty_directory(dir, 0, budget) < 0 || fstat(dir, &st) < 0)
         return -1;
     if ((st.st_mode & 07777) != place_modes[place] && fchmod(dir, place_modes[place]) < 0)
         return -1;
     if (!same_times(&st, &pristine->times[place]) && futimens(dir, NULL) < 0)
         return -1;
-    if (flistxattr(dir, NULL, 0) > 0 || st.st_uid != owner[place] || st.st_gid != owner[place]) {
+    /* Inode flags (chattr): older kernels have none on tmpfs. */
+    if ((ioctl(dir, FS_IOC_GETFLAGS, &flags) == 0 && flags) || flistxattr(dir, NULL, 0) > 0 ||
+        st.st_uid != owner[place] || st.st_gid != owner[place]) {
         errno = EPERM;
         return -1;
     }
@@ -183,7 +191,7 @@ static int restore_place(const struct pristine *pristine, int place, unsigned *b
 
 int slot_reset(struct pristine *pristine, struct fault *fault) {
     unsigned budget = MAX_DELETIONS;
-    if (ipc_is_empty() < 0)
+    if (ipc_is_unused(pristine) < 0)
         return fail(fault, SBX_STEP_RESET);
     if (untouched(pristine))
         return note(pristine) < 0 ? fail(fault, SBX_STEP_RESET) : 0;
