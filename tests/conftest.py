@@ -1,5 +1,6 @@
 """Fixtures of the tests that need a real daemon."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,12 +33,14 @@ def require_sandbox() -> None:
 
 
 @pytest.fixture(scope="session")
-def extra_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of the administrator's, `data` in `mounts`."""
-    directory = tmp_path_factory.mktemp("mounted")
-    directory.chmod(0o755)
-    (directory / "readable").write_text("of the administrator")
-    return directory
+def extra_directory() -> Iterator[Path]:
+    """A directory of the administrator's, `data` in `mounts`: reachable for everybody, which
+    pytest's own temporary directories are not."""
+    with tempfile.TemporaryDirectory(prefix="sandboxd-test-mount-", dir="/tmp") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        (path / "readable").write_text("of the administrator")
+        yield path
 
 
 @pytest.fixture(scope="session")

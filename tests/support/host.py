@@ -105,13 +105,15 @@ def resident_bytes(pid: int) -> int:
 
 
 def cgroups(group: str) -> list[Path]:
-    """Every cgroup below a group of this name, in every hierarchy that is mounted."""
-    found: list[Path] = []
-    for mount in Path("/proc/self/mountinfo").read_text().splitlines():
+    """Every cgroup of this name, and below it, in every hierarchy that is mounted."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    found = set()
+    for mount in mounts:
         if " - cgroup" in mount:
-            for top in Path(mount.split()[4]).glob(f"**/{group}"):
-                found += [Path(directory) for directory, _, _ in os.walk(top)]
-    return sorted(set(found))
+            # os.walk leaves out what is removed while it walks.
+            paths = (Path(directory) for directory, _, _ in os.walk(mount.split()[4]))
+            found |= {path for path in paths if group in path.parts}
+    return sorted(found)
 
 
 def files_of(uids: range, directories: tuple[str, ...]) -> list[str]:

@@ -39,7 +39,8 @@ static void describe(const char *place) {
     say_number(name, listxattr(place, list, sizeof list));
     int fd = open(place, O_RDONLY | O_DIRECTORY), flags = 0;
     snprintf(name, sizeof name, "%s_flags", place);
-    dprintf(1, "%s=%s:%x\n", name, ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 ? "no" : "yes", flags);
+    int known = ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0;
+    dprintf(1, "%s=%d:%x\n", name, known, flags);
     snprintf(name, sizeof name, "%s_lock", place);
     TRY(name, flock(fd, LOCK_EX | LOCK_NB));
     close(fd);
@@ -126,15 +127,19 @@ static void describe_text(const char *name, const char *path) {
     close(fd);
 }
 
-/* Numbers that count what happened in the namespaces: the next object's id, refused packets, what
- * pid 1 has waited for. */
-static void describe_counters(void) {
+/* The ids of the next objects count all that were there before. Making objects leaves a trace of
+ * its own, so this is asked for. */
+static void describe_ipc_counters(void) {
     int shm = shmget(IPC_PRIVATE, 4096, 0600), sem = semget(IPC_PRIVATE, 1, 0600);
     int msg = msgget(IPC_PRIVATE, 0600);
     dprintf(1, "ipc_ids=%d:%d:%d\n", shm, sem, msg);
     shmctl(shm, IPC_RMID, NULL);
     semctl(sem, 0, IPC_RMID);
     msgctl(msg, IPC_RMID, NULL);
+}
+
+/* Numbers that count what happened in the namespaces: packets, what pid 1 has waited for. */
+static void describe_counters(void) {
     static const char *const tables[] = {"/proc/net/snmp", "/proc/net/netstat", "/proc/net/snmp6",
                                          "/proc/net/dev"};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
@@ -192,7 +197,7 @@ static void describe_processes(void) {
     say_number("mounts", mounts);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     char map[128] = "";
     int own = open("/proc/self/uid_map", O_RDONLY);
     (void)!read(own, map, sizeof map - 1);
@@ -217,6 +222,8 @@ int main(void) {
     describe_settings();
     describe_processes();
     describe_counters();
+    if (argc > 1 && strcmp(argv[1], "ipc") == 0)
+        describe_ipc_counters();
     describe_text("msgmax", "/proc/sys/kernel/msgmax");
     describe_text("ttl", "/proc/sys/net/ipv4/ip_default_ttl");
     describe_text("oom", "/proc/self/oom_score_adj");

@@ -1,10 +1,11 @@
 /* D6, X4, X7, N4: the first of two jobs in one sandbox: leaves something of every kind behind, or
- * only `files`, or only moved `counters`. What it could not leave it says, and which host ids tell
+ * only one of them. What it could not leave it says, and which host ids tell
  * its sandbox from others. find_traces.c looks for all of it. */
 #include "attack.h"
 #include <linux/fs.h>
 #include <mqueue.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
@@ -23,32 +24,47 @@ static const char *const places[] = {"/work", "/tmp", "/dev/shm", "/var/tmp", "/
 
 static void leave_files(void) {
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        char name[64];
-        if (chdir(places[i]) < 0) {
+        if (chdir(places[i]) < 0)
             continue;
-        }
         (void)!open("trace", O_WRONLY | O_CREAT, 0666);
         (void)!open(".hidden", O_WRONLY | O_CREAT, 0600);
         (void)!mkdir("directory", 0777);
         (void)!mkdir("directory/deeper", 0);
         (void)!symlink("/etc", "link");
         (void)!mkfifo("fifo", 0666);
-        snprintf(name, sizeof name, "xattr_%s", places[i]);
-        TRY(name, setxattr(places[i], "user.trace", "1", 1, 0));
-        setxattr("trace", "user.trace", "1", 1, 0);
-        snprintf(name, sizeof name, "attribute_%s", places[i]);
-        int fd = open(places[i], O_RDONLY), flags = FS_NODUMP_FL | FS_NOATIME_FL;
-        ioctl(fd, FS_IOC_SETFLAGS, &flags);
-        flock(fd, LOCK_EX);
-        snprintf(name, sizeof name, "chmod_%s", places[i]);
-        TRY(name, chmod(places[i], 01711));
-        snprintf(name, sizeof name, "chown_%s", places[i]);
-        TRY(name, chown(places[i], 1000, 1000));
+        flock(open(places[i], O_RDONLY), LOCK_EX);
         struct timespec times[2] = {{1, 0}, {1, 0}};
-        snprintf(name, sizeof name, "utimes_%s", places[i]);
-        TRY(name, utimensat(AT_FDCWD, places[i], times, 0));
+        (void)!utimensat(AT_FDCWD, places[i], times, 0);
+        (void)!chmod(places[i], 01711);
     }
     (void)!chdir("/work");
+}
+
+static void attempt(const char *what, const char *place, long result) {
+    char name[64];
+    snprintf(name, sizeof name, "%s_%s", what, place);
+    say_result(name, result);
+}
+
+/* Of the directories that stay from job to job. */
+static void leave_attributes(void) {
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        struct timespec times[2] = {{1, 0}, {1, 0}};
+        int fd = open(places[i], O_RDONLY), flags = FS_NODUMP_FL | FS_NOATIME_FL;
+        if (fd < 0)
+            continue;
+        struct fsxattr extended = {.fsx_projid = 7};
+        attempt("flags", places[i], ioctl(fd, FS_IOC_SETFLAGS, &flags));
+        attempt("project", places[i], ioctl(fd, FS_IOC_FSSETXATTR, &extended));
+        attempt("chmod", places[i], chmod(places[i], 01711));
+        attempt("chown", places[i], chown(places[i], 1000, 1000));
+        attempt("utimes", places[i], utimensat(AT_FDCWD, places[i], times, 0));
+    }
+}
+
+static void leave_xattrs(void) {
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        attempt("xattr", places[i], setxattr(places[i], "user.trace", "1", 1, 0));
 }
 
 static void leave_ipc(void) {
@@ -62,11 +78,16 @@ static void leave_ipc(void) {
 }
 
 /* Objects that are gone again still move the counters that number the next ones. */
-static void leave_counters(void) {
+static void move_ipc_counters(void) {
     for (int i = 0; i < 3; i++) {
         shmctl(shmget(IPC_PRIVATE, 4096, 0600), IPC_RMID, NULL);
         semctl(semget(IPC_PRIVATE, 1, 0600), 0, IPC_RMID);
         msgctl(msgget(IPC_PRIVATE, 0600), IPC_RMID, NULL);
+    }
+}
+
+static void move_network_counters(void) {
+    for (int i = 0; i < 3; i++) {
         struct sockaddr_in away = {.sin_family = AF_INET, .sin_port = htons(53)};
         away.sin_addr.s_addr = htonl(0x08080808);
         sendto(socket(AF_INET, SOCK_DGRAM, 0), "x", 1, 0, (struct sockaddr *)&away, sizeof away);
@@ -127,17 +148,23 @@ static void say_slot(void) {
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "all";
     say_slot();
-    if (strcmp(what, "counters") == 0) {
-        leave_counters();
-        return 0;
+    bool all = strcmp(what, "all") == 0;
+    if (all || strcmp(what, "files") == 0)
+        leave_files();
+    if (all || strcmp(what, "attributes") == 0)
+        leave_attributes();
+    if (all || strcmp(what, "xattrs") == 0)
+        leave_xattrs();
+    if (all || strcmp(what, "network") == 0) {
+        leave_sockets();
+        move_network_counters();
     }
-    leave_files();
-    if (strcmp(what, "files") == 0) {
-        return 0;
-    }
-    leave_ipc();
-    leave_sockets();
-    leave_settings();
+    if (all || strcmp(what, "ipc") == 0)
+        leave_ipc();
+    if (all || strcmp(what, "ipc_counters") == 0)
+        move_ipc_counters();
+    if (all || strcmp(what, "settings") == 0)
+        leave_settings();
     for (int i = 0; i < 3; i++) {
         if (fork() == 0) {
             setsid();
