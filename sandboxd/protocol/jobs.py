@@ -87,9 +87,9 @@ def job_spec(params: JobParams, *, started: bool = False, field: str = "") -> Jo
 
 
 def batch_size(jobs: list[Raw]) -> int:
-    """How many jobs a batch has. Raises RequestError for none or too many."""
-    if not 1 <= len(jobs) <= MAX_BATCH_JOBS:
-        raise invalid("jobs", f"must hold 1 to {MAX_BATCH_JOBS} jobs, not {len(jobs)}")
+    """How many jobs a batch has. Raises RequestError for too many."""
+    if len(jobs) > MAX_BATCH_JOBS:
+        raise invalid("jobs", f"must be at most {MAX_BATCH_JOBS} jobs, not {len(jobs)}")
     return len(jobs)
 
 
