@@ -32,6 +32,10 @@ _log = logging.getLogger("sandboxd.jobs")
 # A pipe's capacity: the helper feeds so much without anybody having to wait for the program.
 MAX_INLINE_STDIN: Final = 65536
 
+# The helper runs `slots` jobs at once and is sent as many again, so that a slot that comes free need
+# not wait for sandboxd to wake up (native/src/queue.c has places for them).
+SENT_AHEAD: Final = 2
+
 
 class Engine:
     """Admits, queues and runs jobs; the one listener of the helper's events."""
@@ -39,7 +43,10 @@ class Engine:
     def __init__(self, config: Config, keeper: Keeper) -> None:
         self.link = HelperLink(keeper, self)
         self.scheduler = Scheduler(
-            config.slots, config.queue_length, config.queue_per_tenant, config.queue_bytes
+            SENT_AHEAD * config.slots,
+            config.queue_length,
+            config.queue_per_tenant,
+            config.queue_bytes,
         )
         self.counts: Counter[str] = Counter()
         self._config = config
