@@ -8,6 +8,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VM_RUN ?= ../shared/vm/vm-run
 export PYTHON
+# CMake and pip have ideas of their own about these.
+unexport DESTDIR PREFIX
 
 .PHONY: help run test test-py test-c test-vm bench lint format man install clean check native
 .DELETE_ON_ERROR:
@@ -56,7 +58,7 @@ man: $(READY) ## Build the man pages into build/man
 	@$(PY) docs/man.py build/man
 
 install: native ## Install for the whole machine, below PREFIX (/usr/local), with the systemd units
-	@DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) .ci/install
+	@INSTALL_ROOT=$(DESTDIR) INSTALL_PREFIX=$(PREFIX) .ci/install
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build sandboxd/libexec sandboxd/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
