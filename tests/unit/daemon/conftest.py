@@ -1,128 +1,24 @@
-"""An engine whose helper is the test itself: the other ends of its sockets."""
+"""An engine whose helper is the test itself."""
 
 import os
 import socket
-import struct
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, NamedTuple
 
 import pytest
 import trio
+from engine_peer import DEADLINE_S, Peer
+
 from sandboxd.config import Config
-from sandboxd.engine import wire
-from sandboxd.engine.descriptors import ancillary_space, close_all, received, rights
+from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.helper import Keeper
 from sandboxd.engine.jobs import Engine
-from sandboxd.engine.results import StageEnd
-from sandboxd.protocol.jobs import JobSpec, Stage
-
-DEADLINE_S = 5.0
-
-
-class Message(NamedTuple):
-    """What the engine sent."""
-
-    kind: int
-    fields: dict[str, int]
-    blob: bytes
-    fds: list[int]
-
-
-_JOB_FIELDS = (
-    "kind", "flags", "job_id", "after", "tenant", "mode", "mounts", "fd_mask", "blob_len",
-    "reserved", *wire.LIMIT_NAMES, "reserved_limit",
-)  # fmt: skip
-
-
-class Peer:
-    """The helper's side of the link."""
-
-    def __init__(self, ctl: socket.socket) -> None:
-        ctl.setblocking(False)
-        self.ctl = ctl
-        self.work: socket.socket | None = None
-        self._starts = 0
-
-    def start_worker(self, *, abi: int = wire.ABI, hello: bool = True) -> None:
-        """As the keeper does: a new socket for the daemon, and the worker's first words."""
-        theirs, self.work = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.work.setblocking(False)
-        self._starts += 1
-        with theirs:
-            self.ctl.sendmsg([struct.pack("=I", self._starts)], rights([theirs.fileno()]))
-        if hello:
-            self.send(wire.HELLO.pack(wire.MSG_HELLO, abi, 2, 1, 1, 4711))
-
-    def send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        assert self.work is not None
-        if fds:
-            self.work.sendmsg([data], rights(fds))
-        else:
-            self.work.send(data)
-
-    async def receive(self) -> Message:
-        assert self.work is not None
-        with trio.fail_after(DEADLINE_S):
-            await trio.lowlevel.wait_readable(self.work)
-        data, ancillary, _, _ = self.work.recvmsg(200_000, ancillary_space(4))
-        kind = struct.unpack_from("=I", data)[0]
-        if kind != wire.MSG_JOB:
-            _, value, job_id = wire.CONTROL.unpack(data)
-            return Message(kind, {"value": value, "job_id": job_id}, b"", [])
-        fields = dict(zip(_JOB_FIELDS, wire.JOB.unpack_from(data), strict=True))
-        return Message(kind, fields, data[wire.JOB.size :], received(ancillary))
-
-    def nothing_sent(self) -> bool:
-        assert self.work is not None
-        try:
-            self.work.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        return False
-
-    def result(self, job_id: int, stdout: bytes = b"", stderr: bytes = b"", **fields: int) -> None:
-        """Report a job's end; plain success unless ``fields`` say otherwise."""
-        self.send(
-            wire.RESULT.pack(*helper_result(job_id, stdout, stderr, **fields)) + stdout + stderr
-        )
-
-    def die(self) -> None:
-        assert self.work is not None
-        self.work.close()
-        self.work = None
-
-
-def helper_result(
-    job_id: int, stdout: bytes = b"", stderr: bytes = b"", **fields: int
-) -> wire.HelperResult:
-    plain = wire.HelperResult(
-        type=wire.MSG_RESULT, reason=wire.REASON_EXITED, job_id=job_id, cpu_time_ns=1000,
-        wall_time_ns=2000, memory_bytes=4096, memory_peak_bytes=8192, stdout_len=len(stdout),
-        stderr_len=len(stderr), exit_code=0, signal=0, step=0, error=0, flags=0,
-        memory_source=wire.MEMORY_V1_MAX, segments=0, process_limit_hits=0,
-    )  # fmt: skip
-    return plain._replace(**fields)
-
-
-def stage_end(**fields: Any) -> StageEnd:
-    stdout, stderr = fields.pop("stdout", b""), fields.pop("stderr", b"")
-    segments = fields.pop("segments_data", b"")
-    return StageEnd(helper_result(1, stdout, stderr, **fields), stdout, stderr, segments)
-
-
-def stage(*argv: str, **fields: Any) -> Stage:
-    values = {"env": None, "cwd": b"", "stdin": b"", "limits": None} | fields
-    return Stage(argv=tuple(part.encode() for part in argv), **values)
-
-
-def spec(*argv: str, **fields: Any) -> JobSpec:
-    return JobSpec(run=stage(*(argv or ("true",))), **fields)
 
 
 @pytest.fixture
 def config() -> Config:
-    return Config(jobs=2, queue_length=8, queue_per_tenant=6)
+    """Two places: one job that runs and one that the helper is sent ahead."""
+    return Config(jobs=1, queue_length=8, queue_per_tenant=6)
 
 
 @pytest.fixture
@@ -158,8 +54,7 @@ async def peer(engine: Engine, keeper: tuple[Keeper, socket.socket]) -> AsyncIte
     with trio.fail_after(DEADLINE_S):
         await engine.up.wait()
     yield peer
-    if peer.work is not None:
-        peer.work.close()
+    peer.close()
 
 
 @pytest.fixture

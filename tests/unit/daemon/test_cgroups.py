@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from sandboxd import cgroups
 from sandboxd.errors import HostError
 

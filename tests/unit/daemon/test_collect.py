@@ -3,9 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_results import LIMITS
+
 from sandboxd.engine import collect, wire
 from sandboxd.engine.collect import Collected, parse
-from test_results import LIMITS
 
 
 def entry(path: bytes, data: bytes, mode: int = 0o644) -> bytes:

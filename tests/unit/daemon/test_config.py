@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from sandboxd import config as configuration
 from sandboxd.config import Config, Limits, MaxLimits, load
 from sandboxd.errors import ConfigError

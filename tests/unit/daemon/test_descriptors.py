@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from sandboxd.engine.descriptors import ancillary_space, close_all, received, rights
 from sandboxd.engine.job import NO_STDIO
 from sandboxd.engine.memfd import open_memfd, sealed_memfd

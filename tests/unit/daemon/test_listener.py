@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from sandboxd import listener
 from sandboxd.config import Config
 from sandboxd.errors import ConfigError, HostError

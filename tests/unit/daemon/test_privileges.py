@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sandboxd import privileges
 from sandboxd.errors import ConfigError
 

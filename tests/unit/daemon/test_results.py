@@ -5,7 +5,8 @@ import struct
 
 import msgspec
 import pytest
-from conftest import helper_result, stage, stage_end
+from engine_peer import helper_result, stage, stage_end
+
 from sandboxd.engine import results, wire
 from sandboxd.engine.results import StageEnd, build
 from sandboxd.protocol import status

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sandboxd.engine.scheduler import Scheduler
 from sandboxd.protocol.errors import BUSY, RequestError
 

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from sandboxd import systemd
 
 
@@ -48,8 +49,14 @@ def test_listen_fds_are_taken_over_once() -> None:
         assert environ == {}
 
 
-@pytest.mark.parametrize("environ", [{}, {"LISTEN_PID": "1", "LISTEN_FDS": "1"},
-                                     {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "one"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"LISTEN_PID": "1", "LISTEN_FDS": "1"},
+        {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "one"},
+    ],
+)
 def test_descriptors_of_another_process_are_left_alone(environ: dict[str, str]) -> None:
     assert systemd.listen_fds(environ) == []
     assert environ == {}

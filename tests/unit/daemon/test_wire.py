@@ -3,9 +3,11 @@
 import struct
 
 import pytest
-from conftest import helper_result
+from engine_peer import helper_result
+
 from sandboxd.engine import wire
 from sandboxd.protocol.jobs import InputFile
+from sandboxd.protocol.limits import JobLimits
 
 
 def test_every_field_of_a_job_lands_where_c_reads_it() -> None:
@@ -27,9 +29,7 @@ def test_a_result_as_c_writes_it() -> None:
 
 
 def test_limits_come_in_the_order_of_the_protocol() -> None:
-    from sandboxd.protocol.limits import JobLimits
-
-    assert wire.LIMIT_NAMES == JobLimits.__struct_fields__
+    assert JobLimits.__struct_fields__ == wire.LIMIT_NAMES
 
 
 @pytest.mark.parametrize("name", ["sbx_hello", "sbx_stats", "sbx_slot_error", "sbx_control"])
@@ -78,5 +78,5 @@ def test_steps_have_text() -> None:
 
 
 def test_the_largest_message_fits_the_buffer() -> None:
-    assert wire.MAX_MESSAGE == wire.RESULT.size + wire.INLINE_OUTPUT
+    assert wire.RESULT.size + wire.INLINE_OUTPUT == wire.MAX_MESSAGE
     assert len(wire.RESULT.pack(*helper_result(1))) == wire.RESULT.size

@@ -1,0 +1,288 @@
+"""The engine against a helper that the test plays: what is sent, what becomes of every end."""
+
+import os
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+from engine_peer import DEADLINE_S, Peer, helper_result, spec, stage
+
+from sandboxd.config import Config, Mount
+from sandboxd.engine import wire
+from sandboxd.engine.job import Job, Outcome, Stdio
+from sandboxd.engine.jobs import Engine
+from sandboxd.protocol.errors import BUSY, INVALID_ARGUMENT, LIMIT_EXCEEDED, RequestError
+from sandboxd.protocol.jobs import InputFile, JobSpec
+from sandboxd.protocol.models import Limits, Result
+
+
+class Submitted:
+    """A job on its way, and what came of it."""
+
+    def __init__(self, engine: Engine, what: JobSpec, tenant: int = 7, stdio: Stdio | None = None):
+        self.outcomes: list[Outcome] = []
+        self._ended = trio.Event()
+        self.job: Job = engine.admit(what, tenant)
+        if stdio is not None:
+            self.job.stdio = stdio
+        self.job.done = self._done
+        engine.submit(self.job)
+
+    def _done(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self._ended.set()
+
+    async def result(self) -> Result:
+        with trio.fail_after(DEADLINE_S):
+            await self._ended.wait()
+        (outcome,) = self.outcomes
+        assert isinstance(outcome, Result)
+        return outcome
+
+
+async def test_a_job_is_sent_complete(engine: Engine, peer: Peer) -> None:
+    limits = Limits(memory_bytes=1 << 20, processes=3)
+    what = spec("prog", "arg", loopback=True, output=True, mode="fresh", files=(
+        InputFile(b"in", 0o600, b"data"),
+    ))  # fmt: skip
+    what = JobSpec(**{name: getattr(what, name) for name in what.__struct_fields__} | {
+        "run": stage("prog", "arg", env=(b"K=V",), cwd=b"/tmp", stdin=b"text", limits=limits),
+    })  # fmt: skip
+    Submitted(engine, what)
+    message = await peer.receive()
+    fields = message.fields
+    assert fields["flags"] == wire.JOB_LOOPBACK | wire.JOB_ORDER
+    assert (fields["tenant"], fields["mode"], fields["after"]) == (7, wire.MODE_FRESH, 0)
+    assert (fields["memory_bytes"], fields["processes"]) == (1 << 20, 3)
+    assert fields["cpu_time_ns"] == Config().limits.cpu_time_ns
+    assert (fields["fd_mask"], message.fds) == (0, [])
+    assert fields["blob_len"] == len(message.blob)
+    assert message.blob == wire.pack_blob(
+        (b"prog", b"arg"), (b"K=V",), b"/tmp", what.files, b"text"
+    )
+
+
+async def test_the_configured_environment_is_the_default(engine: Engine, peer: Peer) -> None:
+    Submitted(engine, spec("x"))
+    assert b"PATH=/usr/local/bin:/usr/bin:/bin\0HOME=/work\0" in (await peer.receive()).blob
+
+
+async def test_result_and_the_next_job(engine: Engine, peer: Peer) -> None:
+    jobs = [Submitted(engine, spec("x")) for _ in range(4)]
+    ids = [(await peer.receive()).fields["job_id"] for _ in range(2)]
+    assert peer.nothing_sent()
+    peer.result(ids[1], b"second")
+    assert (await jobs[1].result()).stdout == b"second"
+    third = await peer.receive()
+    assert third.fields["job_id"] not in ids
+    peer.result(ids[0], b"first", b"error")
+    result = await jobs[0].result()
+    assert (result.stdout, result.stderr) == (b"first", b"error")
+
+
+async def test_a_large_output_comes_as_memory(engine: Engine, peer: Peer) -> None:
+    job = Submitted(engine, spec("x"))
+    job_id = (await peer.receive()).fields["job_id"]
+    data = os.urandom(300_000)
+    fd = os.memfd_create("output")
+    os.write(fd, data)
+    values = {"stdout_len": 200_000, "stderr_len": 100_000, "flags": wire.RESULT_MEMFD}
+    peer.send(wire.RESULT.pack(*helper_result(job_id, **values)), (fd,))
+    os.close(fd)
+    result = await job.result()
+    assert result.stdout + result.stderr == data
+
+
+@pytest.mark.usefixtures("open_descriptors")
+async def test_large_input_and_blob_go_as_sealed_memory(engine: Engine, peer: Peer) -> None:
+    data = os.urandom(100_000)
+    what = JobSpec(run=stage("x", stdin=data), files=(InputFile(b"f", 0o644, data),))
+    Submitted(engine, what)
+    message = await peer.receive()
+    assert message.fields["fd_mask"] == wire.FD_BLOB | wire.FD_STDIN
+    assert (message.blob, message.fields["blob_len"]) == (b"", 0)
+    blob, stdin = message.fds
+    assert os.read(stdin, 200_000) == data
+    assert os.read(blob, 200_000) == wire.pack_blob(
+        (b"x",), tuple(f"{k}={v}".encode() for k, v in Config().env.items()), b"", what.files
+    )
+    os.close(blob)
+    os.close(stdin)
+
+
+@pytest.mark.usefixtures("open_descriptors")
+async def test_passed_descriptors_are_sent_in_order_and_closed(engine: Engine, peer: Peer) -> None:
+    reader, writer = os.pipe()
+    Submitted(engine, spec("x"), stdio=Stdio(stdin=reader, stderr=writer))
+    message = await peer.receive()
+    assert message.fields["fd_mask"] == wire.FD_STDIN | wire.FD_STDERR
+    os.write(message.fds[1], b"through")
+    assert os.read(message.fds[0], 10) == b"through"
+    for fd in message.fds:
+        os.close(fd)
+
+
+@pytest.mark.usefixtures("open_descriptors")
+async def test_descriptors_of_a_refused_job_are_closed(engine: Engine, peer: Peer) -> None:
+    for _ in range(8):
+        Submitted(engine, spec("x"))
+    with pytest.raises(RequestError) as caught:
+        Submitted(engine, spec("x"), stdio=Stdio(stdin=os.open(os.devnull, os.O_RDONLY)))
+    assert caught.value.code == BUSY
+
+
+async def test_cancel_while_it_waits(engine: Engine, peer: Peer) -> None:
+    running = [Submitted(engine, spec("x")) for _ in range(2)]
+    waiting = Submitted(engine, spec("x"))
+    engine.cancel(waiting.job, "test")
+    engine.cancel(waiting.job, "test")
+    assert (await waiting.result()).status == "cancelled"
+    assert len(waiting.outcomes) == 1
+    ids = [(await peer.receive()).fields["job_id"] for _ in running]
+    for job_id in ids:
+        peer.result(job_id)
+    assert (await running[1].result()).status == "ok"
+    assert peer.nothing_sent()
+
+
+async def test_cancel_while_it_runs(engine: Engine, peer: Peer) -> None:
+    job = Submitted(engine, spec("x"))
+    job_id = (await peer.receive()).fields["job_id"]
+    engine.cancel(job.job, "test")
+    kill = await peer.receive()
+    assert kill.kind == wire.MSG_KILL
+    assert kill.fields == {"job_id": job_id, "value": wire.REASON_CANCELLED}
+    assert job.outcomes == []
+    peer.result(job_id, reason=wire.REASON_CANCELLED)
+    assert (await job.result()).status == "cancelled"
+    engine.cancel(job.job, "once more")
+    assert peer.nothing_sent()
+
+
+async def test_cancel_that_comes_too_late_changes_nothing(engine: Engine, peer: Peer) -> None:
+    job = Submitted(engine, spec("x"))
+    job_id = (await peer.receive()).fields["job_id"]
+    engine.cancel(job.job, "test")
+    peer.result(job_id)  # It had ended before the helper saw the message.
+    assert (await job.result()).status == "ok"
+
+
+async def test_abandoned_jobs_free_their_place(engine: Engine, peer: Peer) -> None:
+    first, second, third = (Submitted(engine, spec("x")) for _ in range(3))
+    ids = [(await peer.receive()).fields["job_id"] for _ in range(2)]
+    engine.abandon(first.job)
+    await peer.receive()
+    peer.result(ids[0], reason=wire.REASON_CANCELLED)
+    assert (await peer.receive()).kind == wire.MSG_JOB
+    assert first.outcomes == []
+    assert engine.scheduler.running == 2
+    assert second.outcomes == third.outcomes == []
+
+
+async def test_a_dead_worker_takes_its_jobs_and_no_others(engine: Engine, peer: Peer) -> None:
+    jobs = [Submitted(engine, spec("x")) for _ in range(4)]
+    for _ in range(2):
+        await peer.receive()
+    peer.die()
+    for job in jobs[:2]:
+        result = await job.result()
+        assert result.status == "internal_error"
+        assert "the helper died" in result.message
+    assert not engine.link.up
+    assert engine.scheduler.waiting == 2
+    peer.start_worker()
+    for job in jobs[2:]:
+        peer.result((await peer.receive()).fields["job_id"])
+        assert (await job.result()).status == "ok"
+    assert engine.link.starts == 2
+
+
+async def test_the_end_of_a_job_nobody_knows_is_ignored(engine: Engine, peer: Peer) -> None:
+    peer.result(12345)
+    job = Submitted(engine, spec("x"))
+    peer.result((await peer.receive()).fields["job_id"])
+    assert (await job.result()).status == "ok"
+
+
+async def test_wait_idle(engine: Engine, peer: Peer, nursery: trio.Nursery) -> None:
+    await engine.wait_idle()
+    job = Submitted(engine, spec("x"))
+    job_id = (await peer.receive()).fields["job_id"]
+    done = trio.Event()
+
+    async def wait() -> None:
+        await engine.wait_idle()
+        done.set()
+
+    nursery.start_soon(wait)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not done.is_set()
+    peer.result(job_id)
+    await job.result()
+    with trio.fail_after(DEADLINE_S):
+        await done.wait()
+
+
+async def test_statuses_are_counted(engine: Engine, peer: Peer) -> None:
+    for fields in ({}, {"exit_code": 1}, {}):
+        job = Submitted(engine, spec("x"))
+        peer.result((await peer.receive()).fields["job_id"], **fields)
+        await job.result()
+    assert engine.counts == {"ok": 2, "nonzero_exit": 1}
+
+
+# -- admission ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "words"),
+    [
+        (spec("x", mounts=("nope",)), INVALID_ARGUMENT, "'nope' is not configured; there is: none"),
+        (JobSpec(run=stage("x", limits=Limits(processes=5000))), LIMIT_EXCEEDED,
+         "limits.processes"),
+        (JobSpec(run=stage("x", limits=Limits(open_files=2))), INVALID_ARGUMENT,
+         "limits.open_files: must be 3 at least"),
+        (spec("x", compile=stage("c", limits=Limits(memory_bytes=1 << 60))), LIMIT_EXCEEDED,
+         "compile.limits.memory_bytes"),
+        (spec("x", collect=(b"*",), collect_bytes=1 << 40), LIMIT_EXCEEDED, "collect_bytes"),
+        (JobSpec(run=stage("x", limits=Limits(file_size_bytes=3)),
+                 files=(InputFile(b"f", 0o644, b"four"),)), LIMIT_EXCEEDED, "files['f']"),
+        (JobSpec(run=stage("x", limits=Limits(disk_bytes=7)),
+                 files=(InputFile(b"f", 0o644, b"four"), InputFile(b"g", 0o644, b"four"))),
+         LIMIT_EXCEEDED, "files: 8 bytes"),
+        (JobSpec(run=stage("x", limits=Limits(disk_inodes=1)),
+                 files=(InputFile(b"f", 0o644, b""), InputFile(b"g", 0o644, b""))),
+         LIMIT_EXCEEDED, "disk_inodes"),
+    ],
+)  # fmt: skip
+async def test_what_the_configuration_forbids(
+    engine: Engine, what: JobSpec, code: str, words: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        engine.admit(what, 0)
+    assert caught.value.code == code
+    assert words in str(caught.value)
+
+
+async def test_fields_of_a_batch_are_named_with_their_place(engine: Engine) -> None:
+    with pytest.raises(RequestError, match=r"^jobs\[3\]\.limits\.processes: "):
+        engine.admit(JobSpec(run=stage("x", limits=Limits(processes=5000))), 0, "jobs[3]")
+
+
+@pytest.fixture
+def mounted(config: Config) -> Config:
+    mounts = {name: Mount("/usr", f"/{name}") for name in ("a", "b", "c")}
+    return msgspec.structs.replace(config, mounts=mounts)
+
+
+async def test_mounts_become_bits(mounted: Config, keeper: Any) -> None:
+    engine = Engine(mounted, keeper[0])
+    assert engine.admit(spec("x", mounts=("c", "a")), 0).mounts == 0b101
+
+
+async def test_the_mode_of_the_request_wins(config: Config, keeper: Any) -> None:
+    engine = Engine(msgspec.structs.replace(config, mode="fresh"), keeper[0])
+    assert engine.admit(spec("x"), 0).mode == wire.MODE_FRESH
+    assert engine.admit(spec("x", mode="recycled"), 0).mode == wire.MODE_RECYCLED

@@ -1,0 +1,155 @@
+"""The link itself: workers that come and go, a full socket, a keeper that dies."""
+
+import errno
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+from engine_peer import DEADLINE_S, Peer
+
+from sandboxd.config import Config
+from sandboxd.engine import helper, wire
+from sandboxd.engine.helper import HelperDied, Keeper
+from sandboxd.engine.jobs import Engine
+from sandboxd.errors import HostError
+
+
+async def run_to_its_end(engine: Engine) -> BaseException:
+    error: BaseException = AssertionError("the link ended without an error")
+    with trio.fail_after(DEADLINE_S):
+        try:
+            await engine.link.run()
+        except* HostError as group:
+            error = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@pytest.fixture
+def alone(config: Config, keeper: tuple[Keeper, socket.socket]) -> Engine:
+    """An engine whose link does not run yet."""
+    return Engine(config, keeper[0])
+
+
+async def test_the_keepers_end_is_fatal(
+    alone: Engine, keeper: tuple[Keeper, socket.socket]
+) -> None:
+    keeper[0].process.kill()
+    keeper[1].close()
+    error = await run_to_its_end(alone)
+    assert isinstance(error, HelperDied)
+    assert "sandbox-helper ended" in str(error)
+
+
+async def test_another_abi_is_fatal(alone: Engine, keeper: tuple[Keeper, socket.socket]) -> None:
+    peer = Peer(keeper[1])
+    peer.start_worker(abi=wire.ABI + 1)
+    assert "build them together" in str(await run_to_its_end(alone))
+    peer.close()
+
+
+async def test_another_protocol_is_fatal(
+    alone: Engine, keeper: tuple[Keeper, socket.socket]
+) -> None:
+    keeper[1].send(b"hello")
+    assert "another protocol" in str(await run_to_its_end(alone))
+
+
+async def test_a_worker_is_up_only_after_its_hello(
+    engine: Engine, keeper: tuple[Keeper, socket.socket]
+) -> None:
+    peer = Peer(keeper[1])
+    peer.start_worker(hello=False)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not engine.link.up
+    with pytest.raises(OSError, match="the helper is down"):
+        engine.link.send(b"x")
+    peer.close()
+
+
+async def test_a_full_socket_fills_the_backlog_and_nothing_is_lost_or_reordered(
+    engine: Engine, peer: Peer
+) -> None:
+    count = 300
+    for number in range(count):
+        engine.link.send(wire.pack_control(wire.MSG_SIGNAL, number, 9) + bytes(4000))
+    assert engine.link._backlog
+    assert peer.work is not None
+    seen = []
+    with trio.fail_after(DEADLINE_S):
+        while len(seen) < count:
+            await trio.lowlevel.wait_readable(peer.work)
+            seen.append(wire.CONTROL.unpack_from(peer.work.recv(8192))[2])
+    assert seen == list(range(count))
+
+
+@pytest.mark.usefixtures("open_descriptors")
+async def test_a_dead_worker_leaves_no_descriptors_in_the_backlog(
+    engine: Engine, peer: Peer
+) -> None:
+    while not engine.link._backlog:
+        engine.link.send(bytes(60_000), (os.open(os.devnull, os.O_RDONLY),))
+    engine.link.send(b"x", (os.open(os.devnull, os.O_RDONLY),))
+    peer.die()
+    with trio.fail_after(DEADLINE_S):
+        while engine.link.up:
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_message_the_kernel_will_never_take(engine: Engine, peer: Peer) -> None:
+    with pytest.raises(OSError, match="Message too long"):
+        engine.link.send(bytes(8 << 20))
+
+
+async def test_stats(engine: Engine, peer: Peer, nursery: trio.Nursery) -> None:
+    async def answer() -> None:
+        assert (await peer.receive()).kind == wire.MSG_STATS
+        peer.send(wire.STATS.pack(wire.MSG_STATS_IS, *range(1, 10)))
+
+    nursery.start_soon(answer)
+    stats = await engine.link.stats(DEADLINE_S)
+    assert stats is not None
+    assert (stats.ready, stats.slots_retired) == (1, 9)
+
+
+async def test_no_stats_from_a_worker_that_is_stuck_or_down(engine: Engine, peer: Peer) -> None:
+    assert await engine.link.stats(0.01) is None
+    peer.die()
+    with trio.fail_after(DEADLINE_S):
+        while engine.link.up:
+            await trio.lowlevel.checkpoint()
+    assert await engine.link.stats(DEADLINE_S) is None
+
+
+async def test_a_slot_that_cannot_be_made_is_told_with_its_reason(
+    engine: Engine, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer.send(wire.SLOT_ERROR.pack(wire.MSG_SLOT_ERROR, 2, errno.ENOSPC, 100))
+    with trio.fail_after(DEADLINE_S):
+        await engine.trouble.wait()
+    assert engine.trouble_text.startswith("creating namespaces failed: No space left on device")
+
+
+async def test_a_message_of_an_unknown_kind_is_ignored(engine: Engine, peer: Peer) -> None:
+    peer.send(struct.pack("=I", 250))
+    await trio.testing.wait_all_tasks_blocked()
+    assert engine.link.up
+
+
+async def test_a_helper_that_is_not_there() -> None:
+    with pytest.raises(HostError, match="cannot start /nowhere/helper: No such file"):
+        helper.start_keeper([], Path("/nowhere/helper"))
+
+
+async def test_the_keeper_is_waited_for(keeper: tuple[Keeper, socket.socket]) -> None:
+    assert not await keeper[0].wait(0.01)
+    keeper[0].close()
+    keeper[1].close()
+    keeper[0].process.kill()
+    assert await keeper[0].wait(DEADLINE_S)
