@@ -32,23 +32,20 @@ struct floor {
     uint64_t *ret_ns; /* jobs * workers, shared with the workers */
 };
 
-static uint64_t now_ns(void)
-{
+static uint64_t now_ns(void) {
     struct timespec t;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail for this clock */
     return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
-static void die(const char *what)
-{
+static void die(const char *what) {
     fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
 /* Between vfork and exec: the parent's memory is shared, so only system calls. */
-static void exec_program(const struct floor *f)
-{
+static void exec_program(const struct floor *f) {
     char *const no_environment[] = {NULL};
 
     if (f->file) {
@@ -62,8 +59,7 @@ static void exec_program(const struct floor *f)
     _exit(127);
 }
 
-static uint64_t run_once(const struct floor *f)
-{
+static uint64_t run_once(const struct floor *f) {
     uint64_t start = now_ns();
     int status = 0;
     pid_t pid = vfork();
@@ -81,8 +77,7 @@ static uint64_t run_once(const struct floor *f)
     return now_ns() - start;
 }
 
-static void work(const struct floor *f, unsigned worker)
-{
+static void work(const struct floor *f, unsigned worker) {
     uint64_t *ret_ns = f->ret_ns + (size_t)worker * f->jobs;
 
     for (char **argument = f->argv; *argument; argument++) {
@@ -101,8 +96,7 @@ static void work(const struct floor *f, unsigned worker)
 }
 
 /* All workers start together, when the gate's last writer is gone. */
-static void start_worker(const struct floor *f, unsigned n, const int gate[2])
-{
+static void start_worker(const struct floor *f, unsigned n, const int gate[2]) {
     pid_t pid = fork();
     char byte;
 
@@ -121,8 +115,7 @@ static void start_worker(const struct floor *f, unsigned n, const int gate[2])
     _exit(0);
 }
 
-static uint64_t run_workers(const struct floor *f)
-{
+static uint64_t run_workers(const struct floor *f) {
     int gate[2];
     int failed = 0;
     uint64_t start;
@@ -149,26 +142,34 @@ static uint64_t run_workers(const struct floor *f)
     return now_ns() - start;
 }
 
-static void print_times(const struct floor *f, uint64_t elapsed_ns)
-{
+static void print_times(const struct floor *f, uint64_t elapsed_ns) {
     printf("elapsed_ns %llu\n", (unsigned long long)elapsed_ns);
     for (size_t i = 0; i < (size_t)f->jobs * f->workers; i++) {
         printf("%llu\n", (unsigned long long)f->ret_ns[i]);
     }
 }
 
-static struct floor parse(int argc, char **argv)
-{
+static struct floor parse(int argc, char **argv) {
     struct floor f = {.jobs = 100, .workers = 1};
     int option;
 
     while ((option = getopt(argc, argv, "+n:w:g:f:")) != -1) {
         switch (option) {
-        case 'n': f.jobs = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'w': f.workers = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'g': f.gap_us = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'f': f.file = optarg; break;
-        default: optind = argc; break;
+        case 'n':
+            f.jobs = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'w':
+            f.workers = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'g':
+            f.gap_us = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'f':
+            f.file = optarg;
+            break;
+        default:
+            optind = argc;
+            break;
         }
     }
     if (optind >= argc || f.jobs == 0 || f.workers == 0 || f.workers > 10) {
@@ -180,8 +181,7 @@ static struct floor parse(int argc, char **argv)
     return f;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     struct floor f = parse(argc, argv);
     size_t size = (size_t)f.jobs * f.workers * sizeof *f.ret_ns;
     uint64_t start;

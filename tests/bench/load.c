@@ -47,22 +47,19 @@ struct load {
     struct connection connection[MAX_CONNECTIONS];
 };
 
-static uint64_t now_ns(void)
-{
+static uint64_t now_ns(void) {
     struct timespec t;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail for this clock */
     return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
-static void die(const char *what)
-{
+static void die(const char *what) {
     fprintf(stderr, "load: %s: %s\n", what, errno ? strerror(errno) : "refused");
     exit(1);
 }
 
-static void open_connection(struct connection *c, const char *path)
-{
+static void open_connection(struct connection *c, const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     if (strlen(path) >= sizeof address.sun_path) {
@@ -80,8 +77,7 @@ static void open_connection(struct connection *c, const char *path)
     }
 }
 
-static void send_job(struct load *l, struct connection *c)
-{
+static void send_job(struct load *l, struct connection *c) {
     uint32_t id = l->sent++;
     size_t at = 0;
 
@@ -103,8 +99,7 @@ static void send_job(struct load *l, struct connection *c)
     c->inflight++;
 }
 
-static void check_answer(struct load *l, struct mp m)
-{
+static void check_answer(struct load *l, struct mp m) {
     struct mp whole = m;
     struct mp_item error = mp_next(&m);
 
@@ -120,8 +115,7 @@ static void check_answer(struct load *l, struct mp m)
 }
 
 /* One message from the front of the buffer; false when it is not complete. */
-static bool take_answer(struct load *l, struct connection *c, struct mp *m)
-{
+static bool take_answer(struct load *l, struct connection *c, struct mp *m) {
     struct mp inside = *m;
     struct mp_item id;
     uint64_t now = now_ns();
@@ -146,8 +140,7 @@ static bool take_answer(struct load *l, struct connection *c, struct mp *m)
     return true;
 }
 
-static void receive(struct load *l, struct connection *c)
-{
+static void receive(struct load *l, struct connection *c) {
     ssize_t n = recv(c->fd, c->buffer + c->have, BUFFER - c->have, 0);
     struct mp m = {c->buffer, c->buffer};
     size_t used = 0;
@@ -165,8 +158,7 @@ static void receive(struct load *l, struct connection *c)
     memmove(c->buffer, c->buffer + used, c->have);
 }
 
-static void fill(struct load *l, struct connection *c)
-{
+static void fill(struct load *l, struct connection *c) {
     unsigned each = l->inflight / l->connections;
 
     while (c->inflight < each && l->sent < l->jobs) {
@@ -174,8 +166,7 @@ static void fill(struct load *l, struct connection *c)
     }
 }
 
-static void run(struct load *l)
-{
+static void run(struct load *l) {
     struct pollfd polls[MAX_CONNECTIONS];
 
     for (unsigned i = 0; i < l->connections; i++) {
@@ -195,8 +186,7 @@ static void run(struct load *l)
     }
 }
 
-static void read_frame(struct load *l, const char *path)
-{
+static void read_frame(struct load *l, const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, l->frame, sizeof l->frame);
 
@@ -207,8 +197,7 @@ static void read_frame(struct load *l, const char *path)
     close(fd);
 }
 
-static void parse(struct load *l, int argc, char **argv)
-{
+static void parse(struct load *l, int argc, char **argv) {
     int option;
 
     l->status = "ok";
@@ -216,12 +205,24 @@ static void parse(struct load *l, int argc, char **argv)
     l->inflight = l->connections = 1;
     while ((option = getopt(argc, argv, "n:k:c:g:s:")) != -1) {
         switch (option) {
-        case 'n': l->jobs = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'k': l->inflight = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'c': l->connections = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'g': l->gap_us = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 's': l->status = optarg; break;
-        default: optind = argc; break;
+        case 'n':
+            l->jobs = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'k':
+            l->inflight = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'c':
+            l->connections = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'g':
+            l->gap_us = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 's':
+            l->status = optarg;
+            break;
+        default:
+            optind = argc;
+            break;
         }
     }
     if (argc - optind != 2 || l->connections == 0 || l->connections > MAX_CONNECTIONS ||
@@ -234,8 +235,7 @@ static void parse(struct load *l, int argc, char **argv)
     read_frame(l, argv[optind + 1]);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static struct load l;
     uint64_t start;
 

@@ -23,8 +23,7 @@ struct mp {
     const uint8_t *end;
 };
 
-static inline const uint8_t *mp_take(struct mp *m, uint64_t n)
-{
+static inline const uint8_t *mp_take(struct mp *m, uint64_t n) {
     const uint8_t *p = m->at;
 
     if (!p || (uint64_t)(m->end - p) < n) {
@@ -35,8 +34,7 @@ static inline const uint8_t *mp_take(struct mp *m, uint64_t n)
     return p;
 }
 
-static inline uint64_t mp_be(struct mp *m, unsigned bytes)
-{
+static inline uint64_t mp_be(struct mp *m, unsigned bytes) {
     const uint8_t *p = mp_take(m, bytes);
     uint64_t v = 0;
 
@@ -46,45 +44,43 @@ static inline uint64_t mp_be(struct mp *m, unsigned bytes)
     return v;
 }
 
-static inline struct mp_item mp_bytes(struct mp *m, uint64_t n)
-{
+static inline struct mp_item mp_bytes(struct mp *m, uint64_t n) {
     return (struct mp_item){MP_BYTES, n, mp_take(m, n)};
 }
 
-/* The formats 0xc0 to 0xdf: everything with a byte of its own. */
-static inline struct mp_item mp_wide(struct mp *m, uint8_t tag)
-{
-    static const uint8_t fixext[] = {2, 3, 5, 9, 17};
+/* A run of formats whose size field, or size, doubles from one to the next. */
+static inline bool mp_in(uint8_t tag, uint8_t first, uint8_t last) {
+    return tag >= first && tag <= last;
+}
 
-    switch (tag) {
-    case 0xc0: return (struct mp_item){MP_NIL, 0, NULL};
-    case 0xc4: case 0xd9: return mp_bytes(m, mp_be(m, 1));
-    case 0xc5: case 0xda: return mp_bytes(m, mp_be(m, 2));
-    case 0xc6: case 0xdb: return mp_bytes(m, mp_be(m, 4));
-    case 0xc7: mp_take(m, mp_be(m, 1) + 1); break;
-    case 0xc8: mp_take(m, mp_be(m, 2) + 1); break;
-    case 0xc9: mp_take(m, mp_be(m, 4) + 1); break;
-    case 0xca: case 0xd2: mp_take(m, 4); break;
-    case 0xcb: case 0xd3: mp_take(m, 8); break;
-    case 0xcc: return (struct mp_item){MP_UINT, mp_be(m, 1), NULL};
-    case 0xcd: return (struct mp_item){MP_UINT, mp_be(m, 2), NULL};
-    case 0xce: return (struct mp_item){MP_UINT, mp_be(m, 4), NULL};
-    case 0xcf: return (struct mp_item){MP_UINT, mp_be(m, 8), NULL};
-    case 0xd0: mp_take(m, 1); break;
-    case 0xd1: mp_take(m, 2); break;
-    case 0xd4: case 0xd5: case 0xd6: case 0xd7: case 0xd8: mp_take(m, fixext[tag - 0xd4]); break;
-    case 0xdc: return (struct mp_item){MP_ARRAY, mp_be(m, 2), NULL};
-    case 0xdd: return (struct mp_item){MP_ARRAY, mp_be(m, 4), NULL};
-    case 0xde: return (struct mp_item){MP_MAP, mp_be(m, 2), NULL};
-    case 0xdf: return (struct mp_item){MP_MAP, mp_be(m, 4), NULL};
-    default: break; /* nothing follows false, true and the unused 0xc1 */
+/* The formats 0xc0 to 0xdf: everything with a byte of its own. */
+static inline struct mp_item mp_wide(struct mp *m, uint8_t tag) {
+    if (tag == 0xc0) {
+        return (struct mp_item){MP_NIL, 0, NULL};
+    }
+    if (mp_in(tag, 0xc4, 0xc6) || mp_in(tag, 0xd9, 0xdb)) { /* bin, str */
+        return mp_bytes(m, mp_be(m, 1U << (tag - (tag < 0xd9 ? 0xc4 : 0xd9))));
+    }
+    if (mp_in(tag, 0xcc, 0xcf)) {
+        return (struct mp_item){MP_UINT, mp_be(m, 1U << (tag - 0xcc)), NULL};
+    }
+    if (mp_in(tag, 0xdc, 0xdf)) {
+        return (struct mp_item){tag < 0xde ? MP_ARRAY : MP_MAP, mp_be(m, 2U << (tag & 1)), NULL};
+    }
+    if (mp_in(tag, 0xc7, 0xc9)) { /* ext, with a type byte, as fixext */
+        mp_take(m, mp_be(m, 1U << (tag - 0xc7)) + 1);
+    } else if (mp_in(tag, 0xd4, 0xd8)) {
+        mp_take(m, (1U << (tag - 0xd4)) + 1);
+    } else if (mp_in(tag, 0xd0, 0xd3)) { /* int */
+        mp_take(m, 1U << (tag - 0xd0));
+    } else if (mp_in(tag, 0xca, 0xcb)) { /* float */
+        mp_take(m, 4U << (tag - 0xca));
     }
     return (struct mp_item){MP_OTHER, 0, NULL};
 }
 
 /* The next value, or the head of the next array or map. */
-static inline struct mp_item mp_next(struct mp *m)
-{
+static inline struct mp_item mp_next(struct mp *m) {
     const uint8_t *p = mp_take(m, 1);
     uint8_t tag = p ? *p : 0xc0;
 
@@ -106,8 +102,7 @@ static inline struct mp_item mp_next(struct mp *m)
     return (struct mp_item){MP_OTHER, 0, NULL};
 }
 
-static inline void mp_skip(struct mp *m)
-{
+static inline void mp_skip(struct mp *m) {
     for (uint64_t left = 1; left > 0 && m->at; left--) {
         struct mp_item item = mp_next(m);
 
@@ -115,15 +110,13 @@ static inline void mp_skip(struct mp *m)
     }
 }
 
-static inline bool mp_is(struct mp_item item, const char *text)
-{
+static inline bool mp_is(struct mp_item item, const char *text) {
     return item.kind == MP_BYTES && item.data && item.n == strlen(text) &&
            memcmp(item.data, text, item.n) == 0;
 }
 
 /* Stand at a map: move to the value of key and return true, or behind the map and return false. */
-static inline bool mp_find(struct mp *m, const char *key)
-{
+static inline bool mp_find(struct mp *m, const char *key) {
     struct mp_item map = mp_next(m);
 
     for (uint64_t i = 0; map.kind == MP_MAP && i < map.n && m->at; i++) {

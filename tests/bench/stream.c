@@ -31,22 +31,19 @@ struct stream {
     uint8_t *buffer;
 };
 
-static uint64_t now_ns(void)
-{
+static uint64_t now_ns(void) {
     struct timespec t;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail for this clock */
     return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
-static void die(const char *what)
-{
+static void die(const char *what) {
     fprintf(stderr, "stream: %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
-static int connect_to(const char *path)
-{
+static int connect_to(const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -57,8 +54,7 @@ static int connect_to(const char *path)
     return fd;
 }
 
-static void send_file(int fd, const char *path)
-{
+static void send_file(int fd, const char *path) {
     static uint8_t frame[MAX_FRAME];
     int file = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = file < 0 ? -1 : read(file, frame, sizeof frame);
@@ -69,8 +65,7 @@ static void send_file(int fd, const char *path)
     close(file);
 }
 
-static void refuse(const char *why, struct mp m)
-{
+static void refuse(const char *why, struct mp m) {
     fprintf(stderr, "stream: %s: ", why);
     for (const uint8_t *p = m.at; p < m.end && p < m.at + 400; p++) {
         fputc(*p >= ' ' && *p < 127 ? *p : '.', stderr);
@@ -79,8 +74,7 @@ static void refuse(const char *why, struct mp m)
     exit(1);
 }
 
-static void notification(struct stream *s, struct mp m)
-{
+static void notification(struct stream *s, struct mp m) {
     struct mp whole = m;
     struct mp_item method = mp_next(&m);
 
@@ -95,8 +89,7 @@ static void notification(struct stream *s, struct mp m)
     }
 }
 
-static void message(struct stream *s, struct mp m)
-{
+static void message(struct stream *s, struct mp m) {
     uint64_t kind;
 
     s->messages++;
@@ -112,8 +105,7 @@ static void message(struct stream *s, struct mp m)
     }
 }
 
-static void receive(struct stream *s)
-{
+static void receive(struct stream *s) {
     ssize_t n = recv(s->fd, s->buffer + s->have, BUFFER - s->have, 0);
     struct mp m = {s->buffer, s->buffer};
     size_t used = 0;
@@ -138,8 +130,7 @@ static void receive(struct stream *s)
     memmove(s->buffer, s->buffer + used, s->have);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static struct stream s;
     uint64_t start;
 

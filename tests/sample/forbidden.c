@@ -19,29 +19,18 @@
 
 enum { MANY_PROCESSES = 500 };
 
-static int verdict(int result)
-{
+static int verdict(int result) {
     puts(result < 0 ? strerror(errno) : "it worked");
     return result < 0;
 }
 
-static int read_shadow(void)
-{
-    return verdict(open("/etc/shadow", O_RDONLY));
-}
+static int read_shadow(void) { return verdict(open("/etc/shadow", O_RDONLY)); }
 
-static int write_usr(void)
-{
-    return verdict(open("/usr/bin/planted", O_WRONLY | O_CREAT, 0755));
-}
+static int write_usr(void) { return verdict(open("/usr/bin/planted", O_WRONLY | O_CREAT, 0755)); }
 
-static int kill_init(void)
-{
-    return verdict(kill(1, SIGKILL));
-}
+static int kill_init(void) { return verdict(kill(1, SIGKILL)); }
 
-static int connect_out(void)
-{
+static int connect_out(void) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(53)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -51,28 +40,15 @@ static int connect_out(void)
     return verdict(connect(fd, (struct sockaddr *)&address, sizeof address));
 }
 
-static int trace(void)
-{
-    return verdict((int)ptrace(PTRACE_TRACEME, 0, NULL, NULL));
-}
+static int trace(void) { return verdict((int)ptrace(PTRACE_TRACEME, 0, NULL, NULL)); }
 
-static int mount_something(void)
-{
-    return verdict(mount("none", "/tmp", "tmpfs", 0, NULL));
-}
+static int mount_something(void) { return verdict(mount("none", "/tmp", "tmpfs", 0, NULL)); }
 
-static int new_namespace(void)
-{
-    return verdict(unshare(CLONE_NEWUSER | CLONE_NEWNS));
-}
+static int new_namespace(void) { return verdict(unshare(CLONE_NEWUSER | CLONE_NEWNS)); }
 
-static int become_root(void)
-{
-    return verdict(setuid(0));
-}
+static int become_root(void) { return verdict(setuid(0)); }
 
-static int fork_bomb(void)
-{
+static int fork_bomb(void) {
     for (int n = 1; n < MANY_PROCESSES; n++) {
         pid_t pid = fork();
 
@@ -89,8 +65,7 @@ static int fork_bomb(void)
     return 0;
 }
 
-static int allocate(void)
-{
+static int allocate(void) {
     for (;;) {
         char *p = malloc(1 << 20);
 
@@ -101,8 +76,7 @@ static int allocate(void)
     }
 }
 
-static int loop(void)
-{
+static int loop(void) {
     volatile unsigned on = 1;
 
     while (on) {
@@ -111,15 +85,13 @@ static int loop(void)
     return 0;
 }
 
-static int wait_forever(void)
-{
+static int wait_forever(void) {
     while (pause() < 0) {
     }
     return 0;
 }
 
-static int print(void)
-{
+static int print(void) {
     while (puts("nobody will ever read all of this") >= 0) {
     }
     return 0;
@@ -129,15 +101,14 @@ static const struct {
     const char *name;
     int (*attempt)(void);
 } attempts[] = {
-    {"shadow", read_shadow},   {"usr", write_usr},        {"kill", kill_init},
-    {"connect", connect_out},  {"ptrace", trace},         {"mount", mount_something},
-    {"unshare", new_namespace}, {"root", become_root},     {"fork", fork_bomb},
-    {"memory", allocate},      {"loop", loop},            {"wait", wait_forever},
+    {"shadow", read_shadow},    {"usr", write_usr},    {"kill", kill_init},
+    {"connect", connect_out},   {"ptrace", trace},     {"mount", mount_something},
+    {"unshare", new_namespace}, {"root", become_root}, {"fork", fork_bomb},
+    {"memory", allocate},       {"loop", loop},        {"wait", wait_forever},
     {"print", print},
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     for (unsigned i = 0; argc > 1 && i < sizeof attempts / sizeof *attempts; i++) {
         if (strcmp(argv[1], attempts[i].name) == 0) {
             return attempts[i].attempt();

@@ -8,8 +8,7 @@
 
 enum { COLUMNS = 76, LINES = 14, FINE_X = 20, FINE_Y = 40, DEPTH = 250 };
 
-static unsigned escape_time(double x, double y)
-{
+static unsigned escape_time(double x, double y) {
     double a = 0;
     double b = 0;
     unsigned n = 0;
@@ -24,21 +23,18 @@ static unsigned escape_time(double x, double y)
     return n;
 }
 
-static void compute(unsigned *points, double x, double y, double width)
-{
+static void compute(unsigned *points, double x, double y, double width) {
     double step = width / (COLUMNS * FINE_X);
 
     for (int row = 0; row < LINES * FINE_Y; row++) {
         for (int column = 0; column < COLUMNS * FINE_X; column++) {
-            points[row * COLUMNS * FINE_X + column] =
-                escape_time(x + (column - COLUMNS * FINE_X / 2) * step,
-                            y + (row - LINES * FINE_Y / 2) * step);
+            points[row * COLUMNS * FINE_X + column] = escape_time(
+                x + (column - COLUMNS * FINE_X / 2) * step, y + (row - LINES * FINE_Y / 2) * step);
         }
     }
 }
 
-static unsigned mean(const unsigned *points, int line, int column)
-{
+static unsigned mean(const unsigned *points, int line, int column) {
     unsigned sum = 0;
 
     for (int i = 0; i < FINE_Y; i++) {
@@ -49,8 +45,7 @@ static unsigned mean(const unsigned *points, int line, int column)
     return sum / (FINE_X * FINE_Y);
 }
 
-static int shade_of(unsigned time)
-{
+static int shade_of(unsigned time) {
     static const unsigned steps[] = {3, 5, 7, 9, 12, 17, 28, 60, 140};
     int shade = 0;
 
@@ -60,8 +55,7 @@ static int shade_of(unsigned time)
     return shade;
 }
 
-static void print(const unsigned *points, int colour)
-{
+static void print(const unsigned *points, int colour) {
     static const char shades[] = " .:-=+*#%@";
     static const int colours[] = {17, 18, 19, 20, 26, 32, 38, 80, 223, 231};
 
@@ -81,8 +75,7 @@ static void print(const unsigned *points, int colour)
     }
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     unsigned *points = malloc(sizeof *points * COLUMNS * FINE_X * LINES * FINE_Y);
     double x, y, width;
 

@@ -13,21 +13,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static uint64_t ns_of(struct timeval t)
-{
+static uint64_t ns_of(struct timeval t) {
     return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_usec * 1000U;
 }
 
-static uint64_t used_ns(int who)
-{
+static uint64_t used_ns(int who) {
     struct rusage r;
 
     getrusage(who, &r);
     return ns_of(r.ru_utime) + ns_of(r.ru_stime);
 }
 
-static void burn_user(uint64_t ns)
-{
+static void burn_user(uint64_t ns) {
     volatile uint64_t x = 1;
 
     while (used_ns(RUSAGE_THREAD) < ns) {
@@ -37,8 +34,7 @@ static void burn_user(uint64_t ns)
     }
 }
 
-static void burn_system(uint64_t ns)
-{
+static void burn_system(uint64_t ns) {
     while (used_ns(RUSAGE_THREAD) < ns) {
         for (int i = 0; i < 200; i++) {
             syscall(SYS_getppid);
@@ -46,14 +42,12 @@ static void burn_system(uint64_t ns)
     }
 }
 
-static void *thread(void *ns)
-{
+static void *thread(void *ns) {
     burn_user(*(uint64_t *)ns);
     return NULL;
 }
 
-static int burn_threads(uint64_t ns)
-{
+static int burn_threads(uint64_t ns) {
     pthread_t threads[4];
     uint64_t each = ns / 4;
 
@@ -68,8 +62,7 @@ static int burn_threads(uint64_t ns)
     return 0;
 }
 
-static int burn_children(int children, uint64_t each_ns)
-{
+static int burn_children(int children, uint64_t each_ns) {
     for (int i = 0; i < children; i++) {
         pid_t pid = fork();
 
@@ -84,8 +77,7 @@ static int burn_children(int children, uint64_t each_ns)
     return 0;
 }
 
-static int burn(const char *how, uint64_t ns)
-{
+static int burn(const char *how, uint64_t ns) {
     if (strcmp(how, "user") == 0) {
         burn_user(ns);
     } else if (strcmp(how, "system") == 0) {
@@ -102,12 +94,10 @@ static int burn(const char *how, uint64_t ns)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc != 3 || burn(argv[1], strtoull(argv[2], NULL, 10) * 1000000U) != 0) {
         return 2;
     }
-    printf("%llu\n",
-           (unsigned long long)(used_ns(RUSAGE_SELF) + used_ns(RUSAGE_CHILDREN)));
+    printf("%llu\n", (unsigned long long)(used_ns(RUSAGE_SELF) + used_ns(RUSAGE_CHILDREN)));
     return 0;
 }

@@ -8,14 +8,29 @@
 #include <string.h>
 
 static const char *const denied[] = {
-    "ptrace",        "mount",           "umount2",           "bpf",        "keyctl",
-    "add_key",       "request_key",     "io_uring_setup",    "unshare",    "setns",
-    "userfaultfd",   "perf_event_open", "open_by_handle_at", "kexec_load", "pivot_root",
-    "process_vm_writev", "move_mount",  "open_tree",         "fsopen",     "swapon",
+    "ptrace",
+    "mount",
+    "umount2",
+    "bpf",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "io_uring_setup",
+    "unshare",
+    "setns",
+    "userfaultfd",
+    "perf_event_open",
+    "open_by_handle_at",
+    "kexec_load",
+    "pivot_root",
+    "process_vm_writev",
+    "move_mount",
+    "open_tree",
+    "fsopen",
+    "swapon",
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 
     for (unsigned i = 0; filter && i < sizeof denied / sizeof *denied; i++) {

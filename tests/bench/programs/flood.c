@@ -3,8 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static char block[1 << 16];
     size_t left = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
 

@@ -1,8 +1,7 @@
 /* Sleeps until somebody kills it. */
 #include <unistd.h>
 
-int main(void)
-{
+int main(void) {
     for (;;) {
         pause();
     }

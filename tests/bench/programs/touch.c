@@ -2,8 +2,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     size_t bytes = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
     char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
