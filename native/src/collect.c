@@ -38,32 +38,63 @@ static bool match_class(const char **pattern, char c) {
     return found != negated && c != '/';
 }
 
-/* '*' and '?' stop at '/', '**' does not; "**" followed by '/' also stands for no directory. */
+/* One character or class; *pattern is moved behind it. */
+static bool match_one(const char **pattern, char c) {
+    if (!c || !**pattern)
+        return false;
+    if (**pattern == '[')
+        return match_class(pattern, c);
+    bool same = **pattern == '?' ? c != '/' : **pattern == c;
+    (*pattern)++;
+    return same;
+}
+
+/* Where to go on when the rest does not match: the pattern behind a star, and where in the path
+ * that star ends. */
+struct retry {
+    const char *pattern, *path;
+};
+
+/* The star takes one more character, or one more directory. Returns false where there is none. */
+static bool widen(struct retry *retry, bool directory) {
+    while (directory && *retry->path && *retry->path != '/')
+        retry->path++;
+    return *retry->path++ != '\0';
+}
+
+/*
+ * '*' and '?' stop at '/', '**' does not; a whole directory "**" also stands for none.
+ *
+ * Only the last star of each kind is ever widened: what an earlier one could take besides, the
+ * later one takes as well. So the time is bounded by a power of the lengths, whatever the pattern.
+ */
 bool glob_match(const char *pattern, const char *path) {
-    for (; *pattern; pattern++, path++) {
-        if (*pattern == '*') {
-            bool deep = pattern[1] == '*';
-            pattern += 1 + deep;
-            if (deep && *pattern == '/' && glob_match(pattern + 1, path))
-                return true;
-            for (;; path++) {
-                if (glob_match(pattern, path))
-                    return true;
-                if (!*path || (*path == '/' && !deep))
-                    return false;
-            }
-        }
-        if (!*path)
-            return false;
-        if (*pattern == '[') {
-            if (!match_class(&pattern, *path))
-                return false;
-            pattern--;
-        } else if (*pattern == '?' ? *path == '/' : *pattern != *path) {
+    const char *const start = pattern;
+    struct retry star = {NULL, NULL}, deep = {NULL, NULL};
+    bool directories = false;
+    for (;;) {
+        if (*pattern == '*' && pattern[1] == '*') {
+            directories = pattern[2] == '/' && (pattern == start || pattern[-1] == '/');
+            pattern += 2 + directories;
+            deep = (struct retry){pattern, path};
+            star.pattern = NULL;
+        } else if (*pattern == '*') {
+            star = (struct retry){++pattern, path};
+        } else if (!*pattern && !*path) {
+            return true;
+        } else if (match_one(&pattern, *path)) {
+            path++;
+        } else if (star.pattern && *star.path != '/' && widen(&star, false)) {
+            pattern = star.pattern;
+            path = star.path;
+        } else if (deep.pattern && widen(&deep, directories)) {
+            pattern = deep.pattern;
+            path = deep.path;
+            star.pattern = NULL;
+        } else {
             return false;
         }
     }
-    return !*path;
 }
 
 static bool wanted(const struct walk *walk) {

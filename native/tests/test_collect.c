@@ -44,6 +44,10 @@ static void patterns_match_as_documented(void) {
         {"a*b*c", "axxbyyc", true},
         {"a*b*c", "axxbyy", false},
         {"**/", "a", false},
+        {"a**/z", "az", false},
+        {"a**/z", "axx/z", true},
+        {"*/**/*.o", "a/b/c/d.o", true},
+        {"**/b*/**/d", "a/b/bc/x/d", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (glob_match(cases[i].pattern, cases[i].path) != cases[i].match) {
@@ -72,6 +76,21 @@ static void random_patterns_end(void) {
         free(text[1]);
     }
     CHECK(matches > 1000);
+}
+
+/* Backtracking over all stars would take longer than anybody has. */
+static void many_stars_end_soon(void) {
+    char pattern[256] = "**/", path[4001];
+    for (size_t i = 3; i < 200; i++)
+        pattern[i] = "*a"[i % 2];
+    strcpy(pattern + 200, "**b*a*a*a*b");
+    memset(path, 'a', sizeof path - 1);
+    for (size_t i = 250; i < sizeof path; i += 250)
+        path[i] = '/';
+    path[sizeof path - 1] = '\0';
+    CHECK(!glob_match(pattern, path));
+    CHECK(
+        glob_match("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
 }
 
 /* A file without a name, for the stream. */
@@ -151,6 +170,6 @@ static void what_is_too_large_is_left_out(void) {
     place_remove(&place);
 }
 
-TEST_MAIN(TEST(patterns_match_as_documented), TEST(random_patterns_end),
+TEST_MAIN(TEST(patterns_match_as_documented), TEST(random_patterns_end), TEST(many_stars_end_soon),
           TEST(regular_files_are_copied), TEST(links_and_devices_are_not),
           TEST(what_is_too_large_is_left_out))
