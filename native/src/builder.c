@@ -14,10 +14,9 @@
 
 #include "internal.h"
 
-static void tell(int sock, struct slot_msg msg, int fd) {
+static void tell(int sock, struct slot_msg msg, const struct fds *fds) {
     struct iovec part = {&msg, sizeof msg};
-    struct fds fds = {fd >= 0, {fd}};
-    (void)message_send(sock, &part, 1, &fds); /* no worker left means nobody to tell */
+    (void)message_send(sock, &part, 1, fds); /* no worker left means nobody to tell */
 }
 
 static int write_proc(pid_t pid, const char *name, const char *text) {
@@ -39,6 +38,16 @@ static int write_maps(pid_t pid, const struct slot_plan *plan) {
         return -1;
     /* The host's out-of-memory killer takes a job before anything else (raising needs no right). */
     return write_proc(pid, "oom_score_adj", "1000");
+}
+
+/* The worker keeps the mount namespace for a while, so that taking it down (a millisecond and more)
+ * is not between a killed job's end and its report; see slot_build(). */
+static void tell_cloned(const struct slot_plan *plan, pid_t pid, int pidfd) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
+    int mounts = open(path, O_RDONLY | O_CLOEXEC);
+    struct fds fds = {mounts < 0 ? 1 : 2, {pidfd, mounts}};
+    tell(plan->sock, (struct slot_msg){.type = SLOT_CLONED}, &fds);
 }
 
 static int enter_cgroups(pid_t pid, const struct slot_plan *plan) {
@@ -79,7 +88,7 @@ _Noreturn static void builder_main(const struct slot_plan *plan) {
         fail(&msg.fault, SBX_STEP_CLONE);
         goto failed;
     }
-    tell(plan->sock, (struct slot_msg){.type = SLOT_CLONED}, pidfd);
+    tell_cloned(plan, pid, pidfd);
     if (write_maps(pid, plan) < 0)
         fail(&msg.fault, SBX_STEP_UID_MAP);
     else if (enter_cgroups(pid, plan) < 0)
@@ -88,7 +97,7 @@ _Noreturn static void builder_main(const struct slot_plan *plan) {
         _exit(0);
     /* Init sees the pipe closed and ends by itself. */
 failed:
-    tell(plan->sock, msg, -1);
+    tell(plan->sock, msg, NULL);
     _exit(1);
 }
 

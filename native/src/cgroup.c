@@ -22,7 +22,6 @@ enum {
     /* Memory counters are charged in batches of 64 pages on each CPU (MEMCG_CHARGE_BATCH); below
      * this much a difference says nothing about page cache. */
     NOISE_BYTES = 1 << 20,
-    STALE_BYTES = 8 << 20,
 };
 
 static int open_in(int dir, const char *name, int flags) {
@@ -90,6 +89,7 @@ static int open_v1(struct cgroup *cgroup) {
     cgroup->memory_peak = open_in(memory, "memory.max_usage_in_bytes", O_RDWR);
     cgroup->memory_usage = open_in(memory, "memory.usage_in_bytes", O_RDONLY);
     cgroup->memory_stat = open_in(memory, "memory.stat", O_RDONLY);
+    cgroup->memory_reclaim = open_in(memory, "memory.force_empty", O_WRONLY);
     cgroup->pids_limit = open_in(pids, "pids.max", O_RDWR);
     cgroup->pids_events = open_in(pids, "pids.events", O_RDONLY);
     cgroup->cpu = open_in(cgroup->dir[CG_CPUACCT], "cpuacct.usage", O_RDONLY);
@@ -111,6 +111,7 @@ static int open_v2(struct cgroup *cgroup) {
         cgroup->memory_peak = open_in(dir, "memory.peak", O_RDONLY);
     cgroup->memory_usage = open_in(dir, "memory.current", O_RDONLY);
     cgroup->memory_stat = open_in(dir, "memory.stat", O_RDONLY);
+    cgroup->memory_reclaim = open_in(dir, "memory.reclaim", O_WRONLY); /* since Linux 5.19 */
     cgroup->pids_limit = open_in(dir, "pids.max", O_RDWR);
     cgroup->pids_events = open_in(dir, "pids.events", O_RDONLY);
     cgroup->cpu = open_in(dir, "cpu.stat", O_RDONLY);
@@ -125,7 +126,7 @@ static int open_v2(struct cgroup *cgroup) {
 
 static bool all_open(const struct cgroup *cgroup) {
     return cgroup->memory_limit >= 0 && cgroup->memory_peak >= 0 && cgroup->memory_usage >= 0 &&
-           cgroup->memory_stat >= 0 && cgroup->pids_limit >= 0 && cgroup->pids_events >= 0 &&
+           cgroup->memory_stat >= 0 && cgroup->memory_reclaim >= 0 && cgroup->pids_limit >= 0 && cgroup->pids_events >= 0 &&
            cgroup->cpu >= 0 && cgroup->oom >= 0;
 }
 
@@ -149,6 +150,7 @@ int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned ind
 void cgroup_remove(struct cgroup *cgroup, const struct config *config, unsigned index) {
     int *fds[] = {&cgroup->memory_limit, &cgroup->memory_swap_limit, &cgroup->memory_peak,
                   &cgroup->memory_usage, &cgroup->memory_stat,       &cgroup->oom,
+                  &cgroup->memory_reclaim,
                   &cgroup->pids_limit,   &cgroup->pids_events,       &cgroup->cpu};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         close_fd(fds[i]);
@@ -178,10 +180,8 @@ static int set_memory(struct cgroup *cgroup, uint64_t bytes) {
 
 int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits,
                       const struct base *base) {
-    uint64_t memory = limits->memory_bytes, left = less(base->memory, base->own_memory);
     /* A held slot starts with an earlier stage's files, which are not this stage's doing. */
-    if (left > NOISE_BYTES)
-        memory += left;
+    uint64_t memory = limits->memory_bytes + base->files;
     if (memory != cgroup->set_memory && set_memory(cgroup, memory) < 0)
         return -1;
     if (limits->processes != cgroup->set_processes) {
@@ -206,8 +206,8 @@ static uint64_t process_limit_hits(const struct cgroup *cgroup) {
 }
 
 int cgroup_keep_counters(struct cgroup *cgroup, int first_fd) {
-    int *kept[] = {&cgroup->memory_peak, &cgroup->memory_usage, &cgroup->memory_stat,
-                   &cgroup->pids_events, &cgroup->cpu};
+    int *kept[] = {&cgroup->memory_peak,    &cgroup->memory_usage, &cgroup->memory_stat,
+                   &cgroup->memory_reclaim, &cgroup->pids_events,  &cgroup->cpu};
     for (int i = 0; i < COUNTER_FDS; i++)
         if ((*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, first_fd + COUNTER_FDS)) < 0)
             return -1;
@@ -219,13 +219,26 @@ int cgroup_keep_counters(struct cgroup *cgroup, int first_fd) {
     return 0;
 }
 
+/* Page cache is the kernel's to take back, but while it is there it hides how much of the limit a
+ * job really used. Costs some 100 us where there is any, after a job that read cold files. */
+static uint64_t drop_page_cache(const struct cgroup *cgroup, uint64_t left) {
+    if (cgroup->version == 2)
+        (void)put_number(cgroup->memory_reclaim, left); /* EAGAIN: not all of it could go */
+    else
+        (void)put_text(cgroup->memory_reclaim, "0"); /* as much as can go, whatever is written */
+    return get_number(cgroup->memory_usage);
+}
+
 int cgroup_begin(const struct cgroup *cgroup, struct base *base) {
+    base->memory = get_number(cgroup->memory_usage);
+    uint64_t left = less(base->memory, base->own_memory + base->files);
+    if (base->own_memory && left > NOISE_BYTES)
+        base->memory = drop_page_cache(cgroup, left);
     /* v1: any write sets the peak to the present usage; v2: the same, as this descriptor sees it. */
     if (cgroup->version == 2)
         (void)put_text(cgroup->memory_peak, "reset"); /* before 6.12 the group is new each time */
     else if (put_text(cgroup->memory_peak, "0") < 0)
         return -1;
-    base->memory = get_number(cgroup->memory_usage);
     if (base->own_memory)
         return 0;
     base->own_memory = base->memory; /* the first time; later SLOT_END has left these */
@@ -278,10 +291,6 @@ bool cgroup_has(const struct cgroup *cgroup, pid_t pid) {
         if (!strcmp(at, line))
             return true;
     return false;
-}
-
-bool cgroup_is_stale(const struct base *base) {
-    return less(base->memory, base->own_memory) > STALE_BYTES;
 }
 
 bool cgroup_recycles(const struct config *config) {

@@ -99,6 +99,15 @@ static int check_config(const struct config *config) {
     return 0;
 }
 
+/* Whoever started sandboxd may have ignored or blocked signals, and jobs would inherit that. */
+static void reset_signals(void) {
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        (void)signal(number, SIG_DFL); /* SIGKILL and SIGSTOP cannot be set, and need not be */
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 static int serve(int count, char **arguments) {
     struct config config = {.ctl = -1, .output_max = 64 << 20, .disk_bytes = 64 << 20,
                             .disk_inodes = 4096};
@@ -110,6 +119,7 @@ static int serve(int count, char **arguments) {
         if (set_option(&config, arguments[i], equals + 1) < 0)
             return wrong(arguments[i], "unknown key, or a value it cannot have"), 2;
     }
+    reset_signals();
     return check_config(&config) < 0 ? 2 : keeper_run(&config);
 }
 

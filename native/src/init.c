@@ -50,15 +50,6 @@ static int be_root_of_namespace(struct fault *fault) {
     return 0;
 }
 
-/* The keeper ignores some signals, and dispositions and mask are inherited. */
-static void reset_signals(void) {
-    sigset_t none;
-    for (int number = 1; number < NSIG; number++)
-        (void)signal(number, SIG_DFL); /* SIGKILL and SIGSTOP cannot be set, and need not be */
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static int prepare_namespaces(struct init *init, struct fault *fault) {
     /* After the move into the cgroup, so that its path is the root of what /proc/self/cgroup says. */
     if (unshare(CLONE_NEWCGROUP) < 0)
@@ -149,7 +140,7 @@ static int make_stack(struct init *init, struct fault *fault) {
 }
 
 static int build(struct init *init, struct fault *fault) {
-    reset_signals();
+    keeper_signals(SIG_DFL); /* jobs inherit what init has */
     (void)umask(022); /* whatever the administrator's is: the job must be able to look around */
     if (be_root_of_namespace(fault) < 0 || prepare_namespaces(init, fault) < 0 ||
         root_build(init->plan->config, init->plan->mounts, &init->root, fault) < 0)
@@ -227,6 +218,7 @@ static int begin(struct init *init, struct fault *fault) {
     struct slot_shared *shared = init->shared;
     shared->exec_ns = shared->setup_cpu_ns = 0;
     shared->fault = (struct fault){0, 0};
+    shared->base.files = pristine_used(&init->pristine);
     if (cgroup_begin(&init->cgroup, &shared->base) < 0)
         return fail(fault, SBX_STEP_CGROUP);
     return 0;

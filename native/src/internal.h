@@ -28,7 +28,7 @@ enum {
     JOB_UID = 1000, /* in the slot's user namespace */
     MAX_READONLY = 64,
     MAX_FDS = 4,     /* most descriptors in one message */
-    COUNTER_FDS = 5, /* of the cgroup, which init reads */
+    COUNTER_FDS = 6, /* of the cgroup, for init */
 };
 
 static inline uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
@@ -61,6 +61,9 @@ struct config {
 /* ---- keeper.c ---- */
 
 int keeper_run(const struct config *config);
+/* Ignores the terminal's and the service manager's signals, which are for sandboxd, whose end is
+ * the helper's; or, with SIG_DFL, takes that back for those who inherit it. */
+void keeper_signals(void (*handler)(int));
 
 /* ---- check.c ---- */
 
@@ -94,7 +97,7 @@ ssize_t message_receive(int sock, const struct iovec *parts, size_t count, struc
 /* ---- slot.c: what worker, init and job share about one slot ---- */
 
 enum slot_msg_type {
-    SLOT_CLONED = 1, /* from the builder, with init's pidfd */
+    SLOT_CLONED = 1, /* from the builder, with init's pidfd and its mount namespace */
     SLOT_BUILT,      /* from init, with the tmpfs mount and a socket of the slot's network */
     SLOT_READY,      /* from the prepared process, with both ends of its output pipes */
     SLOT_END,        /* from init: the main process ended, nothing else is left */
@@ -127,6 +130,7 @@ struct base {
     uint64_t cpu_ns;
     uint64_t pids_hits;
     uint64_t memory;     /* in use when the slot became ready */
+    uint64_t files;      /* of it, the files of a held slot's earlier stage */
     uint64_t own_memory; /* the same when it was new: what init and the slot itself need */
 };
 
@@ -196,6 +200,8 @@ struct pristine {
 
 int pristine_note(struct pristine *pristine, const struct root *root);
 int slot_reset(struct pristine *pristine, struct fault *fault);
+/* Bytes of files in the job's tmpfs. */
+uint64_t pristine_used(const struct pristine *pristine);
 
 /* ---- job.c, stage.c, collect.c: the prepared process ---- */
 
@@ -224,7 +230,7 @@ struct cgroup {
     unsigned version;
     int dir[CG_KINDS];
     int procs[CG_KINDS];
-    int memory_limit, memory_swap_limit, memory_peak, memory_usage, memory_stat;
+    int memory_limit, memory_swap_limit, memory_peak, memory_usage, memory_stat, memory_reclaim;
     int oom; /* v1: eventfd; v2: memory.events, both in the worker's epoll */
     int pids_limit, pids_events;
     int cpu;
@@ -246,13 +252,12 @@ bool cgroup_recycles(const struct config *config);
 
 /* Counters; init has them too, and nothing else of the cgroup. */
 int cgroup_keep_counters(struct cgroup *cgroup, int first_fd);
-/* The peak starts here: the slot is clean and nothing of a job has run. */
+/* Drops page cache that earlier jobs left. The peak starts here: the slot is clean and nothing of
+ * a job has run. */
 int cgroup_begin(const struct cgroup *cgroup, struct base *base);
 uint64_t cgroup_cpu_ns(const struct cgroup *cgroup);
 /* What the group used since base. */
 void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret);
-/* Page cache that earlier jobs left is more than a recycled slot should start with. */
-bool cgroup_is_stale(const struct base *base);
 
 /* ---- output.c: what a job printed ---- */
 

@@ -86,13 +86,15 @@ static bool pause_unless_closed(int ctl) {
     return poll(&closed, 1, PAUSE_MS) > 0;
 }
 
+void keeper_signals(void (*handler)(int)) {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        (void)signal(numbers[i], handler);
+}
+
 int keeper_run(const struct config *config) {
     bool over = false;
-    /* The terminal's and the service manager's signals are for sandboxd, whose end is ours. */
-    (void)signal(SIGINT, SIG_IGN);
-    (void)signal(SIGTERM, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN);
-    (void)signal(SIGPIPE, SIG_IGN);
+    keeper_signals(SIG_IGN);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
         return 1;
     for (uint32_t starts = 1; !over; starts++) {

@@ -191,11 +191,14 @@ static int add_dev(int root) {
     return 0;
 }
 
-/* Covers (root, path), where it exists, with an empty file or directory of the root itself. */
+/* Covers (root, path) with an empty file or directory of the root itself, where it exists and is
+ * not closed to the job already: its owner, the host's root, has no name in this namespace. */
 static int cover(int root, const char *path) {
     struct stat st;
     if (fstatat(root, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : -1;
+    if (!(st.st_mode & 0007))
+        return 0;
     const char *with = S_ISDIR(st.st_mode) ? ".slot/empty" : ".slot/nothing";
     autoclose int tree = clone_tree(root, with, RO | MOUNT_ATTR_NOEXEC);
     return tree < 0 ? -1 : attach(tree, root, path);

@@ -60,6 +60,13 @@ int pristine_note(struct pristine *pristine, const struct root *root) {
     return note(pristine);
 }
 
+uint64_t pristine_used(const struct pristine *pristine) {
+    struct statfs fs;
+    if (fstatfs(pristine->place[0], &fs) < 0)
+        return 0;
+    return less(fs.f_blocks - fs.f_bfree, pristine->used_blocks) * (uint64_t)fs.f_bsize;
+}
+
 static bool usage_is_pristine(const struct pristine *pristine) {
     struct statfs fs;
     return fstatfs(pristine->place[0], &fs) == 0 &&

@@ -37,6 +37,7 @@ static void forget(struct slot *slot) {
 
 int slot_init(struct slot *slot, const struct config *config, unsigned index) {
     slot->index = index;
+    slot->mount_namespace = -1;
     forget(slot);
     cgroup_init(&slot->cgroup);
     slot->shared = mmap(NULL, sizeof *slot->shared, PROT_READ | PROT_WRITE,
@@ -118,6 +119,8 @@ void slot_build(struct worker *worker, struct slot *slot) {
         slot->deadline_ns = clock_ns(CLOCK_MONOTONIC) + SETUP_NS;
         if (start_builder(worker, slot, ends[1]) == 0) {
             (void)close(ends[1]);
+            close_fd(&slot->mount_namespace); /* the builder has the last one now, and takes the
+                                                 old mounts down when it ends */
             worker->stats.slots_made++;
             return;
         }
@@ -230,9 +233,10 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
 /* ---- what the slot says ---- */
 
 static void on_cloned(struct worker *worker, struct slot *slot, struct fds *fds) {
-    if (fds->count != 1 || worker_watch(worker, fds->fd[0], EPOLLIN, FROM_INIT, slot) < 0)
+    if (fds->count != 2 || worker_watch(worker, fds->fd[0], EPOLLIN, FROM_INIT, slot) < 0)
         return; /* the build's time limit will find it */
     slot->init_pidfd = take_fd(&fds->fd[0]);
+    slot->mount_namespace = take_fd(&fds->fd[1]);
 }
 
 static void on_built(struct slot *slot, struct fds *fds) {
@@ -260,8 +264,7 @@ static int watch_output(struct worker *worker, struct slot *slot, struct fds *fd
 /* A prepared process waits, and has sent its pipes; pid is its own on the host. */
 static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, pid_t pid) {
     slot->job_pid = pid;
-    if (fds->count != 4 || watch_output(worker, slot, fds) < 0 ||
-        (!slot->held_by && cgroup_is_stale(&slot->shared->base))) {
+    if (fds->count != 4 || watch_output(worker, slot, fds) < 0) {
         kill_slot(worker, slot);
         return;
     }

@@ -22,6 +22,7 @@ struct slot {
     pid_t job_pid; /* of the prepared process, then of the program */
     int output_fd[2], writer_fd[2];
     int tmpfs, network;
+    int mount_namespace; /* of this life, or of the last one while the next is not made */
     struct slot_shared *shared;
     struct cgroup cgroup;
     struct output output;
