@@ -39,7 +39,7 @@ test-c: $(READY) ## The C tests alone
 	@ctest --test-dir build/tests --output-on-failure --no-tests=error
 
 test-vm: native ## The integration tests on cgroup v2 under systemd, in a virtual machine
-	@VM_RUN=$(VM_RUN) TESTS="$(TESTS)" tests/vm/run
+	@VM_RUN=$(VM_RUN) TESTS="$(TESTS)" VM_ARGS="$(VM_ARGS)" tests/vm/run
 
 bench: native ## Measure against the floor and every sandbox that is installed
 	@$(PY) tests/bench/run.py
