@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sandboxctl.plain import Unpacker, pack
 from sandboxd_client._connection import DEFAULT_SOCKET, SOCKET_VARIABLE, Connection
 from sandboxd_client.errors import DaemonUnreachable
 
@@ -24,7 +25,11 @@ def named_socket(command: Command, stdio: Stdio) -> str | None:
 
 def connect(command: Command, stdio: Stdio) -> Connection:
     """A connection to the daemon. Raises DaemonUnreachable."""
-    return Connection(named_socket(command, stdio) or DEFAULT_SOCKET)
+    return _connect(named_socket(command, stdio) or DEFAULT_SOCKET)
+
+
+def _connect(path: str) -> Connection:
+    return Connection(path, codec=(pack, Unpacker()))
 
 
 def connect_or_start(command: Command, stdio: Stdio) -> tuple[Connection, Daemon | None]:
@@ -50,7 +55,7 @@ def _start() -> tuple[Connection, Daemon]:
             f"no sandboxd listens at {DEFAULT_SOCKET}, and a private one did not start: {exc}"
         ) from exc
     try:
-        return Connection(daemon.socket), daemon
+        return _connect(daemon.socket), daemon
     except BaseException:
         daemon.close()
         raise

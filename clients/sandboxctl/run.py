@@ -162,6 +162,8 @@ def _error_map(exc: SandboxdError) -> dict[str, object]:
 
 def exit_status(result: Result, stopped_by: int = 0) -> int:
     """Our exit status for a result; `stopped_by` is the signal because of which we cancelled."""
+    if stopped_by == exitcodes.BROKEN_PIPE - exitcodes.SIGNALED:
+        return exitcodes.BROKEN_PIPE  # Whatever stopped it first, nobody was there to read it.
     if result.status in status.LIMIT_STATUSES:
         return exitcodes.LIMIT
     if result.status == status.CANCELLED and stopped_by:

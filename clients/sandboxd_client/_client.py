@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from _collections import deque  # type: ignore[import-not-found]
 
 from sandboxd.protocol.errors import LocalProtocolError, RequestError
 from sandboxd_client._connection import Connection

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from sandboxd_client._wire import Notification, Response
+    from sandboxd_client._wire import Codec, Notification, Response
 
 DEFAULT_SOCKET = "/run/sandboxd/sandboxd.sock"
 SOCKET_VARIABLE = "SANDBOXD_SOCKET"
@@ -46,10 +46,10 @@ def rights(fds: Sequence[int]) -> list[tuple[int, int, bytes]]:
 class Connection:
     """One connection; owns its socket. Not for use by several threads at once."""
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, codec: Codec | None = None) -> None:
         """Connect; raises DaemonUnreachable."""
         self.path = find_socket(path)
-        self._wire = Wire()
+        self._wire = Wire(codec)
         self._inbox: list[Response | Notification] = []
         self._socket = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgpack
-
 from sandboxd.protocol.errors import (
     INVALID_ARGUMENT,
     LocalProtocolError,
@@ -14,8 +12,8 @@ from sandboxd_client.result import read_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any, Protocol
 
     from sandboxd_client.result import Result, StagesResult
     from sandboxd_client.types import Text
@@ -47,15 +45,32 @@ class Notification:
         self.params = params
 
 
+if TYPE_CHECKING:
+
+    class Unpacker(Protocol):
+        """What takes bytes in any pieces and gives the values in them."""
+
+        def feed(self, data: bytes) -> None: ...
+        def __iter__(self) -> Iterator[Any]: ...
+
+    Codec = tuple[Callable[[Any], bytes], Unpacker]
+
+
+def msgpack_codec() -> Codec:
+    """Encoder and decoder of the msgpack package."""
+    import msgpack
+
+    unpacker = msgpack.Unpacker(max_buffer_size=MAX_MESSAGE_BYTES, unicode_errors="surrogateescape")
+    return msgpack.Packer(use_bin_type=True).pack, unpacker
+
+
 class Wire:
     """Encodes requests, decodes what the daemon sends. One for each connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec | None = None) -> None:
+        """`codec` is for who cannot wait until msgpack is imported."""
         self._msgid = 0
-        self._pack = msgpack.Packer(use_bin_type=True).pack
-        self._unpacker = msgpack.Unpacker(
-            max_buffer_size=MAX_MESSAGE_BYTES, unicode_errors="surrogateescape"
-        )
+        self._pack, self._unpacker = codec or msgpack_codec()
 
     def request(self, method: str, params: Mapping[str, Any]) -> tuple[int, bytes]:
         """(msgid, bytes to send). Raises LocalProtocolError for what cannot be encoded."""
@@ -75,7 +90,7 @@ class Wire:
             self._unpacker.feed(data)
             for message in self._unpacker:
                 yield _message(message)
-        except (ValueError, msgpack.exceptions.UnpackException) as exc:
+        except ValueError as exc:  # Of which msgpack's own exceptions are subclasses.
             raise RemoteProtocolError(f"sandboxd sent what is not MessagePack: {exc}") from exc
 
 

@@ -68,6 +68,8 @@ class TrioClient:
         self._pending: dict[int, _Waiter] = {}
         self._answers: dict[int, Response] = {}
         self._jobs: dict[str, TrioJobHandle] = {}
+        # A job.wait is asked once; who asked may be cancelled, and the answer is still wanted.
+        self._waits: dict[int, TrioJobHandle] = {}
         # Of jobs whose start has not been seen by its task yet.
         self._early: dict[str, list[Notification]] = {}
 
@@ -251,6 +253,8 @@ class TrioClient:
             if waiter is not None:
                 self._answers[message.msgid] = message
                 waiter.event.set()
+            elif message.msgid in self._waits:
+                self._waits.pop(message.msgid)._answered(message)
             return
         token = message.params.get("job", "")
         handle = self._jobs.get(token)
@@ -278,6 +282,7 @@ class TrioJobHandle:
         self._output: deque[tuple[str, bytes]] = deque()
         self._result: Result | StagesResult | RequestError | None = None
         self._waiters: set[_Waiter] = set()
+        self._asked = False
 
     def _notify(self, message: Notification) -> None:
         if message.method == "job.output":
@@ -318,13 +323,30 @@ class TrioJobHandle:
         Raises RequestError when the job was taken and then could not be run.
         """
         await trio.lowlevel.checkpoint()
-        if self._result is None and not self._streams:
-            self._ended(read_result(await self._client.call("job.wait", {"job": self.token})))
+        if self._result is None and not self._streams and not self._asked:
+            await self._ask()
         await self._wait(lambda: self._result is not None)
         if isinstance(self._result, Exception):
             raise self._result
         assert self._result is not None  # noqa: S101 - what _wait has waited for
         return self._result
+
+    async def _ask(self) -> None:
+        """Send the one job.wait; `_answered` gets the answer."""
+        client = self._client
+        msgid, data = client._wire.request("job.wait", {"job": self.token})
+        client._waits[msgid] = self
+        try:
+            await client._send(data, ())
+            self._asked = True
+        finally:
+            if not self._asked:
+                del client._waits[msgid]
+
+    def _answered(self, answer: Response) -> None:
+        self._ended(answer.error or read_result(answer.result))
+        for waiter in self._waiters:
+            waiter.event.set()
 
     async def write(self, data: bytes) -> None:
         """Give the job bytes on stdin; returns once the daemon has taken them.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # A start takes half a second; on a machine that swaps it may take this long.
 START_TIMEOUT_MS = 30_000
 STOP_TIMEOUT_MS = 10_000
+# A socket's path has at most 107 bytes; below the parent come `/sandboxd-`, 16 digits and `/s`.
+MAX_PARENT_BYTES = 107 - 28
 
 
 class DaemonNotStarted(SandboxdError):
@@ -119,6 +121,8 @@ class Daemon:
 def _make_directory() -> str:
     """A directory that only we may enter; tempfile.mkdtemp would cost 10 ms to import."""
     parent = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - the name is random, mkdir is exclusive
+    if len(os.fsencode(parent)) > MAX_PARENT_BYTES:
+        parent = "/tmp"  # noqa: S108
     path = f"{parent}/sandboxd-{os.urandom(8).hex()}"
     try:
         os.mkdir(path, 0o700)

@@ -328,16 +328,13 @@ def alone(require_sandbox: None) -> dict[str, str]:
     return CLEAN_ENVIRONMENT
 
 
-def leftovers() -> set[str]:
-    return {name for name in os.listdir("/tmp") if name.startswith("sandboxd-")}
-
-
-def test_without_a_daemon_a_private_one_runs_the_program(alone: dict[str, str]) -> None:
-    before = leftovers()
+def test_without_a_daemon_a_private_one_runs_the_program(
+    alone: dict[str, str], tmp_path: Path
+) -> None:
     done = subprocess.run([*COMMAND, "run", "--", "sh", "-c", "cat; exit 3"], input=b"hello",
-                          capture_output=True, env=alone)  # fmt: skip
+                          capture_output=True, env=alone | {"TMPDIR": str(tmp_path)})  # fmt: skip
     assert said(done) == (3, b"hello", b"")
-    assert leftovers() <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_private_daemon_ends_even_when_we_are_killed(alone: dict[str, str]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.scripted import RESULT, Peer
 
 from sandboxd.protocol import rpc
 from sandboxd_client import (
@@ -19,6 +18,7 @@ from sandboxd_client import (
     RequestError,
     find_socket,
 )
+from support.scripted import RESULT, Peer
 
 Start = Callable[..., str]
 
@@ -285,7 +285,7 @@ def test_the_blocking_client_imports_nothing_slow(module: str) -> None:
         "trio sandboxd._native msgspec asyncio socket argparse typing dataclasses enum re pathlib"
     )
     if module == "sandboxd_client.private":
-        slow = slow.replace(" enum", "")
+        slow = slow.replace(" enum", "")  # By way of signal.
     script = f"import sys, {module}\nprint(*(m for m in {slow.split()!r} if m in sys.modules))"
     paths = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(

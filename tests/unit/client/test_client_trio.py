@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from support.scripted import RESULT, Peer
 from trio.testing import wait_all_tasks_blocked
 
 from sandboxd.protocol import rpc
 from sandboxd_client import ConnectionLost, DaemonUnreachable, RequestError
 from sandboxd_client.aio import TrioClient
+from support.scripted import RESULT, Peer
 
 Start = Callable[..., str]
 
