@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+
+from sandboxd_client import Client
 from support import invariants
 from support.daemon import Daemon
 from support.jobs import SECOND, Stopwatch, job, run
 from support.programs import report
-
-from sandboxd_client import Client
 
 _PATIENT = {"wall_time_ns": 120 * SECOND}
 # A job takes a millisecond; what is not normal is waiting for something the attack left.

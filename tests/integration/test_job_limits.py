@@ -1,10 +1,10 @@
 """Every limit: what happens below, at and above it; and that the numbers in results are right."""
 
 import pytest
-from support.jobs import ANSWER_S, KIB, MIB, MS, SECOND, Stopwatch, run
-from support.programs import report
 
 from sandboxd_client import Client
+from support.jobs import ANSWER_S, KIB, MIB, MS, SECOND, Stopwatch, run
+from support.programs import report
 
 # What counts as memory of a program besides what it touched: its own pages and the kernel's.
 SLACK = MIB

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from support.jobs import KIB, MIB, run
 
 from sandboxd_client import Client
+from support.jobs import KIB, MIB, run
 
 # Around what rides in one message, what a pipe holds, what is the default.
 SIZES = [0, 1, 4096, 65_535, 65_536, 65_537, 200_000, MIB]

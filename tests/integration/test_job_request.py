@@ -3,10 +3,10 @@
 import hashlib
 
 import pytest
-from support.jobs import GIB, KIB, MIB, run, run_ok, run_or_refusal
-from support.programs import report
 
 from sandboxd_client import Client, RequestError
+from support.jobs import GIB, KIB, MIB, run, run_ok, run_or_refusal
+from support.programs import report
 
 
 def test_defaults(client: Client) -> None:

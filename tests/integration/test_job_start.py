@@ -6,11 +6,11 @@ import signal
 import time
 
 import pytest
+
+from sandboxd_client import Client, JobHandle, RequestError, Result
 from support.daemon import Daemon
 from support.jobs import KIB, MIB, MS, SECOND, Stopwatch, job
 from support.programs import report
-
-from sandboxd_client import Client, JobHandle, RequestError, Result
 
 LONG = {"wall_time_ns": 60 * SECOND}
 

@@ -21,6 +21,12 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 # Two ids for each slot: far from those of accounts and of a daemon that runs for real.
 _UIDS_EACH = 2048
+# In a mount namespace where every mount is shared, as on a host with systemd: what a sandbox fails
+# to keep to itself shows in the daemon's own mounts, and what others mount meanwhile does not.
+_OWN_MOUNTS = (
+    "unshare", "--mount", "--propagation", "private",
+    "sh", "-c", 'mount --make-rshared / && exec "$@"', "sh",
+)  # fmt: skip
 _next_uid = 1_000_000_000 + os.getpid() % 1000 * 65536 * 4
 
 
@@ -36,8 +42,8 @@ class Daemon:
         reader, self._lifeline = os.pipe()
         with _notify_socket(directory) as notify, open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sandboxd", "--config", str(config), "--socket",
-                 self.socket],
+                [*_OWN_MOUNTS, sys.executable, "-m", "sandboxd", "--config", str(config),
+                 "--socket", self.socket],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 cwd="/",

@@ -28,8 +28,8 @@ class Snapshot:
     """Processes of a sandbox's user that do not descend from the daemon."""
     cgroups: int
     namespaces: dict[str, int]
-    mounts: str
-    helper_mounts: tuple[int, ...]
+    mounts: dict[str, str]
+    """The mounts the daemon and its helper see."""
     descriptors: dict[str, "Counter[str]"]
     files: tuple[str, ...]
 
@@ -42,8 +42,10 @@ class Snapshot:
             strays=tuple(set(host.owned_by(daemon.uids)) - set(tree)),
             cgroups=len(host.cgroups(daemon.group)),
             namespaces={kind: len(found) for kind, found in host.namespaces(tree).items()},
-            mounts=Path("/proc/self/mountinfo").read_text(),
-            helper_mounts=tuple(_mounts(pid) for pid in (daemon.pid, *helpers)),
+            mounts={
+                f"{host.name(pid)} {number}": Path(f"/proc/{pid}/mountinfo").read_text()
+                for number, pid in enumerate((daemon.pid, *helpers))
+            },
             descriptors={
                 f"{host.name(pid)} {number}": Counter(host.descriptors(pid))
                 for number, pid in enumerate((daemon.pid, *helpers))
@@ -57,10 +59,6 @@ class Snapshot:
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != getattr(before, field.name)
         ]
-
-
-def _mounts(pid: int) -> int:
-    return len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
 
 
 def settle(daemon: "Daemon", client: "Client") -> Snapshot:
