@@ -114,6 +114,9 @@ class ConnectionJobs:
 
     def _started_done(self, started: StartedJob, outcome: Outcome) -> None:
         self.live.discard(started.job)
+        # The outcome may be kept for long; the job's files need not be.
+        started.staged = None
+        started.job.spec = msgspec.structs.replace(started.job.spec, files=())
         started.ended(outcome)
 
     def find(self, token: str) -> StartedJob:

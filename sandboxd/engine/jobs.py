@@ -123,7 +123,11 @@ class Engine:
         self.counts[status] += 1
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("job ended %s", fields(status=status, tenant=job.tenant))
-        job.done(outcome)
+        done = job.done
+        # They know the job: without the circle, its files go with the last reference to it and do
+        # not wait for the garbage collector, which seldom runs.
+        job.done, job.run_in_task = nobody, None
+        done(outcome)
         if self._idle is not None and not self.scheduler.running and not self.scheduler.waiting:
             self._idle.set()
 
