@@ -119,17 +119,35 @@ class TrioClient:
 
     async def call(self, method: str, params: Mapping[str, Any], fds: Sequence[int] = ()) -> Any:
         """Any method of the protocol: send `params`, return the result, raise RequestError."""
+        msgid = await self._request(method, params, fds)
+        try:
+            return await self._answer(msgid)
+        finally:
+            self._forget(msgid)
+
+    async def _request(self, method: str, params: Mapping[str, Any], fds: Sequence[int]) -> int:
+        """Send a request; its answer is kept from now on, until `_forget`."""
         msgid, data = self._wire.request(method, params)
-        waiter = self._pending[msgid] = _Waiter()
+        self._pending[msgid] = _Waiter()
         try:
             await self._send(data, fds)
-            await self._wait(waiter, lambda: msgid in self._answers)
-            answer = self._answers.pop(msgid)
-        finally:
-            del self._pending[msgid]  # An answer that comes later is dropped.
+        except BaseException:
+            self._forget(msgid)
+            raise
+        return msgid
+
+    async def _answer(self, msgid: int) -> Any:
+        """Wait for the result of a request. When cancelled, it may be called again."""
+        await self._wait(self._pending[msgid], lambda: msgid in self._answers)
+        answer = self._answers[msgid]
         if answer.error is not None:
             raise answer.error
         return answer.result
+
+    def _forget(self, msgid: int) -> None:
+        """Drop the answer of a request, also if it is still to come."""
+        self._pending.pop(msgid, None)
+        self._answers.pop(msgid, None)
 
     async def info(self) -> dict[str, Any]:
         """`server.info`."""
@@ -156,20 +174,39 @@ class TrioClient:
     async def run(self, argv: Sequence[Text], **options: Any) -> Result | StagesResult:
         """Run a job and return its result. Raises RequestError when it was not taken.
 
-        When the task is cancelled the answer is lost, but the job goes on to its end or limits;
-        use `start` for a job that must end with its scope.
+        The job ends with the scope: it is cancelled when the task is.
         """
-        params, fds = job_params(argv, options)
-        return read_result(await self.call("job.run", params, fds))
+        # Not job.run, which gives no name to cancel by. The second message is on its way while
+        # the program runs, so this takes no longer.
+        async with await self.start(argv, **options) as job:
+            return await job.wait()
 
     async def start(self, argv: Sequence[Text], **options: Unpack[StartOptions]) -> TrioJobHandle:
         """Start a job and return a handle on it. Raises RequestError when it was not taken."""
         params, fds = job_params(argv, options)
-        token = (await self.call("job.start", params, fds))["job"]
+        msgid = await self._request("job.start", params, fds)
+        try:
+            token = (await self._answer(msgid))["job"]
+        except trio.Cancelled:
+            await self._cancel_unnamed(msgid)
+            raise
+        finally:
+            self._forget(msgid)
         handle = self._jobs[token] = TrioJobHandle(self, token, options.get("stream", False))
         for message in self._early.pop(token, ()):
             handle._notify(message)
         return handle
+
+    async def _cancel_unnamed(self, msgid: int) -> None:
+        """Cancel a job whose name is still on its way. It takes no time to say: a daemon that does
+        not is not there any more."""
+        with trio.move_on_after(_CANCEL_TIMEOUT_S, shield=True) as scope:
+            # It may have been refused, or ended by itself, or with the connection.
+            with contextlib.suppress(RequestError, ConnectionLost):
+                token = (await self._answer(msgid))["job"]
+                await self.call("job.cancel", {"job": token})
+        if scope.cancelled_caught:
+            self._fail(ConnectionLost("sandboxd does not answer"))
 
     async def batch(self, jobs: Iterable[Job]) -> list[Result | StagesResult | RequestError]:
         """Run many jobs; for each its result, or why it was not taken, in the same order."""

@@ -81,6 +81,17 @@ async def test_leaving_the_scope_cancels_the_job(daemon: Daemon) -> None:
         assert (await client.stats())["jobs"]["cancelled"] == before + 1
 
 
+async def test_a_run_ends_with_its_scope(daemon: Daemon) -> None:
+    async with await TrioClient.connect(daemon.socket) as client:
+        before = (await client.stats())["jobs"].get("cancelled", 0)
+        with trio.move_on_after(0.2):
+            await client.run(["sleep", "60"], limits=LONG)
+        with trio.fail_after(5):
+            while (await client.stats())["queue"]["running"]:  # noqa: ASYNC110 - the daemon's
+                await trio.sleep(0.01)
+        assert (await client.stats())["jobs"]["cancelled"] == before + 1
+
+
 async def test_signals_and_a_terminal(daemon: Daemon) -> None:
     script = "trap 'stty size; exit 5' WINCH; stty size; while :; do sleep 0.05; done"
     async with await TrioClient.connect(daemon.socket) as client:

@@ -19,12 +19,75 @@ Start = Callable[..., str]
 async def test_run(daemon_with: Start) -> None:
     def script(peer: Peer) -> None:
         msgid, method, params = peer.request()
-        assert (method, params) == ("job.run", {"argv": ["cat"], "stdin": b"x"})
+        assert (method, params) == ("job.start", {"argv": ["cat"], "stdin": b"x"})
+        peer.answer(msgid, {"job": "j1"})
+        msgid, method, params = peer.request()
+        assert (method, params) == ("job.wait", {"job": "j1"})
         peer.answer(msgid, RESULT)
 
     async with await TrioClient.connect(daemon_with(script)) as client:
         result = await client.run(["cat"], stdin=b"x")
     assert result.stdout == b"out"
+
+
+async def test_a_job_is_cancelled_with_its_task(daemon_with: Start) -> None:
+    methods = []
+
+    def script(peer: Peer) -> None:
+        peer.answer(peer.request()[0], {"job": "j1"})
+        for _ in range(2):
+            msgid, method, params = peer.request()
+            assert params == {"job": "j1"}
+            methods.append(method)
+        peer.answer(msgid, {})
+
+    client = await TrioClient.connect(daemon_with(script))
+    async with client, trio.open_nursery() as nursery:
+        nursery.start_soon(client.run, ["x"])
+        while "j1" not in client._jobs or not client._waits:  # noqa: ASYNC110 - a thread's
+            await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+    assert methods == ["job.wait", "job.cancel"]
+
+
+async def test_a_job_is_cancelled_even_before_it_has_a_name(daemon_with: Start) -> None:
+    go = threading.Event()
+    cancelled = []
+
+    def script(peer: Peer) -> None:
+        msgid, _, _ = peer.request()
+        go.wait(10)
+        peer.answer(msgid, {"job": "j1"})
+        msgid, method, params = peer.request()
+        cancelled.append((method, params))
+        peer.answer(msgid, {})
+
+    async with await TrioClient.connect(daemon_with(script)) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run, ["x"])
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            go.set()
+        assert not client._pending
+        assert not client._answers
+    assert cancelled == [("job.cancel", {"job": "j1"})]
+
+
+async def test_a_daemon_that_does_not_name_a_job_in_time(
+    daemon_with: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandboxd_client.aio._CANCEL_TIMEOUT_S", 0.05)
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        with pytest.raises(EOFError):
+            peer.request()
+
+    async with await TrioClient.connect(daemon_with(script)) as client:
+        with trio.move_on_after(0.05):
+            await client.run(["x"])
+        with pytest.raises(ConnectionLost, match="does not answer"):
+            await client.health()
 
 
 async def test_many_tasks_get_their_own_answers_in_any_order(daemon_with: Start) -> None:
@@ -34,12 +97,12 @@ async def test_many_tasks_get_their_own_answers_in_any_order(daemon_with: Start)
         requests = [peer.request() for _ in range(count)]
         random.Random(1).shuffle(requests)
         for msgid, _, params in requests:
-            peer.answer(msgid, {"status": "ok", "stdout": params["stdin"]})
+            peer.answer(msgid, params)
 
     answers = {}
 
     async def one(client: TrioClient, number: int) -> None:
-        answers[number] = (await client.run(["x"], stdin=str(number))).stdout
+        answers[number] = (await client.call("job.run", {"n": number}))["n"]
 
     async with await TrioClient.connect(daemon_with(script)) as client:
         async with trio.open_nursery() as nursery:
@@ -48,7 +111,7 @@ async def test_many_tasks_get_their_own_answers_in_any_order(daemon_with: Start)
         assert not client._answers
         assert not client._pending
         assert not client._parked
-    assert answers == {number: str(number) for number in range(count)}
+    assert answers == {number: number for number in range(count)}
 
 
 async def test_a_cancelled_task_hands_over_and_loses_only_its_answer(daemon_with: Start) -> None:
@@ -64,12 +127,12 @@ async def test_a_cancelled_task_hands_over_and_loses_only_its_answer(daemon_with
     results = []
 
     async def other(client: TrioClient) -> None:
-        results.append((await client.run(["2"])).stdout)
+        results.append((await client.call("job.run", {}))["stdout"])
 
     async with await TrioClient.connect(daemon_with(script)) as client:
         async with trio.open_nursery() as outer:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(client.run, ["1"])
+                nursery.start_soon(client.call, "job.run", {})
                 await wait_all_tasks_blocked()  # It reads for both.
                 outer.start_soon(other, client)
                 await wait_all_tasks_blocked()
@@ -268,7 +331,7 @@ async def test_reads_while_the_daemon_does_not(daemon_with: Start) -> None:
     async with await TrioClient.connect(daemon_with(script)) as client:
         job = await client.start(["x"], stream=True)
         with trio.fail_after(10):
-            assert (await client.run(["y"], stdin=bytes(10**7))).ok
+            await client.call("job.run", {"stdin": bytes(10**7)})
             assert [chunk async for chunk in job] == [("stdout", output)]
 
 
