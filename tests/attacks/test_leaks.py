@@ -1,5 +1,7 @@
 """Attacks on the next job, or on one beside: whatever one leaves and another could find."""
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator
 
@@ -96,8 +98,7 @@ def test_packet_counters_of_a_fresh_sandbox(one: Client) -> None:
     """X7: in a fresh sandbox nobody's packets were counted, whatever ran before."""
     found = []
     for _ in range(2):
-        lines = run(one, "find_traces", mode="fresh").stdout.decode().splitlines()
-        found.append([line for line in lines if line.startswith(PACKETS)])
+        found.append(packets(run(one, "find_traces", mode="fresh")))
         run(one, "leave_traces", "network")
     assert found[0] == found[1]
     assert len(found[0]) == 4
@@ -194,8 +195,35 @@ def test_inputs_of_other_jobs_are_invisible(client: Client) -> None:
         assert (result.status, result.stdout) == ("ok", b"")
 
 
-def test_nothing_is_shared_between_tenants(one: Client) -> None:
-    """X7: a sandbox never passes from one user of the daemon to another: the other uid is told by
-    the credentials of its connection, not by the request."""
-    info = one.info()
-    assert info["tenant"] == 0
+TENANTS = range(65500, 65506)
+
+
+def test_sandbox_never_passes_to_another_tenant(require_sandbox: None) -> None:
+    """X7: the first job of each user is in a sandbox nobody used before; packet counters, which
+    are not set back, would show one that was."""
+    settings = {"jobs": 1, "socket_mode": 0o666, "allowed_uids": list(TENANTS)}
+    with running(**settings) as daemon, Client(daemon.socket) as root:
+        unused = packets(run(root, "find_traces", mode="fresh"))
+        for uid in TENANTS:
+            with connected_as(uid, daemon) as client:
+                assert client.info()["tenant"] == uid
+                assert packets(run(client, "find_traces")) == unused
+                for _ in range(3):
+                    assert run(client, "leave_traces", "network").status == "ok"
+
+
+@contextlib.contextmanager
+def connected_as(uid: int, daemon: Daemon) -> Iterator[Client]:
+    """The kernel notes the peer's credentials when it connects."""
+    os.seteuid(uid)
+    try:
+        client = Client(daemon.socket)
+    finally:
+        os.seteuid(0)
+    with client:
+        yield client
+
+
+def packets(result: Result) -> list[str]:
+    lines = result.stdout.decode().splitlines()
+    return [line for line in lines if line.startswith(PACKETS)]
