@@ -165,6 +165,7 @@ class Server:
             "cgroup": hello.cgroup_version if hello else None,
             "modes": ["recycled", "fresh"] if recycles else ["fresh"],
             "mounts": {name: mount.target for name, mount in config.mounts.items()},
+            "env": dict(config.env),
             "tenant": connection.peer.uid,
             "features": _FEATURES,
         }

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from sandboxd_client._connection import Connection
     from sandboxd_client.result import Result
 
-# What the daemon is configured with unless somebody changed it. A request's environment is the
-# whole one, and somebody who sets one more variable does not mean to lose these.
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8"}
-
 
 def run(command: Command, stdio: Stdio) -> int:
     """Run the program and return its exit status as ours."""
@@ -79,13 +75,22 @@ def _text(word: str) -> str | bytes:
 
 
 def _environment(settings: list[str]) -> dict[str, str | bytes]:
-    environment: dict[str, str | bytes] = dict(_ENVIRONMENT)
+    environment: dict[str, str | bytes] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
             raise UsageError(f"--env: {setting!r} is not K=V")
         environment[name] = _text(value)
     return environment
+
+
+def _usual_environment(connection: Connection) -> dict[str, str | bytes]:
+    """What a job gets when it does not say. A request's environment is the whole one, and somebody
+    who sets one more variable does not mean to lose PATH."""
+    from sandboxd_client._client import Client
+
+    usual: dict[str, str | bytes] = Client.on(connection).info()["env"]
+    return usual
 
 
 def _files(settings: list[str]) -> dict[str, dict[str, Any]]:
@@ -109,6 +114,8 @@ def _open_stdin(path: str | None, stdio: Stdio) -> int:
 def _run(
     command: Command, stdio: Stdio, connection: Connection, params: dict[str, Any], stdin: int
 ) -> int:
+    if "env" in params:
+        params["env"] = _usual_environment(connection) | params["env"]
     terminal = stdio.stdin if command["--tty"] and stdio.is_terminal(stdio.stdin) else None
     session = Session(connection, stdio, stdin, terminal=terminal)
     if terminal is None:

@@ -149,6 +149,17 @@ def test_stdin_from_a_file_and_stdin_that_is_closed(
     ]
 
 
+def test_a_variable_is_added_to_the_usual_ones(daemon_with: Start, world: World) -> None:
+    def script(peer: Peer) -> None:
+        msgid, method, _ = peer.request()
+        assert method == "server.info"
+        peer.answer(msgid, {"env": {"PATH": "/bin", "LANG": "C"}})
+        start(peer, env={"PATH": "/p", "LANG": "C", "A": "1"})
+        peer.notify("job.exit", job="j1", result=OK)
+
+    assert run(daemon_with(script), world, "--env", "A=1", "--env", "PATH=/p", "x") == 0
+
+
 SAID = {
     "memory_limit": ("the program used more memory than 64 MiB", 124),
     "wall_time_limit": ("the program ran longer than 1 s", 124),
