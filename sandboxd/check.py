@@ -72,10 +72,11 @@ def parse(text: str) -> list[Feature]:
 class Checker:
     """Answers ``server.check``. One check runs at a time, because its jobs take places."""
 
-    def __init__(self, engine: Engine, kernel: KernelCheck, groups: Groups) -> None:
+    def __init__(self, engine: Engine, kernel: KernelCheck, groups: Groups, probe: bytes) -> None:
         self._engine = engine
         self._kernel = kernel
         self._groups = groups
+        self._probe = probe
         self._lock = trio.Lock()
 
     async def report(self) -> dict[str, object]:
@@ -94,7 +95,7 @@ class Checker:
 
     async def _limits(self) -> list[Feature]:
         try:
-            findings = await selftest.run(self._engine, _SELFTEST_TIMEOUT_S)
+            findings = await selftest.run(self._engine, _SELFTEST_TIMEOUT_S, self._probe)
         except HostError as error:
             return [Feature("limits", False, True, str(error), "")]
         return [

@@ -45,6 +45,7 @@ class Started:
     keeper: Keeper
     kernel: KernelCheck
     listener: Listener | None
+    probe: bytes
 
 
 def acquire(config: Config, *, listen: bool) -> Started:
@@ -53,6 +54,7 @@ def acquire(config: Config, *, listen: bool) -> Started:
     _raise_descriptor_limit()
     identity = _identity(config)
     readonly = config.readonly_directories()
+    probe = selftest.read_probe()
     groups = cgroups.prepare()
     sock = None
     try:
@@ -66,7 +68,7 @@ def acquire(config: Config, *, listen: bool) -> Started:
             sock.close()
         groups.remove()
         raise
-    started = Started(config, groups, keeper, kernel, sock)
+    started = Started(config, groups, keeper, kernel, sock, probe)
     _schedule_in_batches()
     try:
         _drop(identity)
@@ -141,7 +143,7 @@ class Daemon:
         self._config = started.config
         self._lifeline = lifeline
         self.engine = Engine(started.config, started.keeper)
-        self.checker = Checker(self.engine, started.kernel, started.groups)
+        self.checker = Checker(self.engine, started.kernel, started.groups, started.probe)
         self.server = Server(started.config, self.engine, self.checker, private=private)
         self._stop = trio.Event()
         self._hurry = trio.CancelScope()
@@ -193,7 +195,7 @@ class Daemon:
         """The self test: one exact sentence for the first limit that does not hold."""
         await self._wait_for_helper()
         systemd.notify("STATUS=running the self test")
-        for finding in await selftest.run(self.engine, _SELFTEST_TIMEOUT_S):
+        for finding in await selftest.run(self.engine, _SELFTEST_TIMEOUT_S, self._started.probe):
             if finding.problem:
                 raise HostError(f"self test: {finding.name}: {finding.problem}")
         self.engine.counts.clear()

@@ -216,12 +216,21 @@ CASES: Final = (
 )
 
 
-async def run(engine: Engine, timeout_s: float, probe: Path = PROBE) -> list[Finding]:
+def read_probe(path: Path = PROBE) -> bytes:
+    """The probe's executable. To be called before privileges are given up: in a checkout in
+    root's home directory nobody else can read it."""
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise HostError(f"cannot read {path}: {exc.strerror}; rebuild sandboxd") from exc
+
+
+async def run(engine: Engine, timeout_s: float, probe: bytes) -> list[Finding]:
     """Run every case, as many at once as there are places.
 
-    Raises HostError when nothing can be run at all.
+    ``probe`` is the program of `read_probe`. Raises HostError when nothing can be run at all.
     """
-    program = InputFile(b"probe", 0o755, _read(probe))
+    program = InputFile(b"probe", 0o755, probe)
     findings: dict[str, Finding] = {}
     places = trio.CapacityLimiter(engine.scheduler.places)
 
@@ -239,13 +248,6 @@ async def run(engine: Engine, timeout_s: float, probe: Path = PROBE) -> list[Fin
     if scope.cancelled_caught:
         raise HostError(f"the self test did not end within {timeout_s:g} s: the host is overloaded")
     return [findings[case.name] for case in CASES]
-
-
-def _read(probe: Path) -> bytes:
-    try:
-        return probe.read_bytes()
-    except OSError as exc:
-        raise HostError(f"cannot read {probe}: {exc.strerror}; rebuild sandboxd") from exc
 
 
 async def _stop_at_trouble(engine: Engine) -> None:

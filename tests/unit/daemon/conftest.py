@@ -7,12 +7,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import trio
+import trio.testing
 from engine_peer import DEADLINE_S, Peer
+from rpc_client import ANYBODY, Client
 
+from sandboxd.cgroups import Groups
+from sandboxd.check import Checker, KernelCheck
 from sandboxd.config import Config
+from sandboxd.connection import Connection
 from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.helper import Keeper
 from sandboxd.engine.jobs import Engine
+from sandboxd.server import Server
 
 
 @pytest.fixture
@@ -29,11 +35,13 @@ def keeper() -> Iterator[tuple[Keeper, socket.socket]]:
     process = subprocess.Popen(
         ["/bin/sh", "-c", "read line"], stdin=theirs, stdout=subprocess.DEVNULL
     )
-    yield Keeper(process, ours), theirs
+    keeper = Keeper(process, os.pidfd_open(process.pid), ours)
+    yield keeper, theirs
     ours.close()
     theirs.close()
     process.kill()
     process.wait()
+    os.close(keeper.pidfd)
 
 
 @pytest.fixture
@@ -78,3 +86,37 @@ def pipes() -> Iterator[Callable[[], tuple[int, int]]]:
 
     yield make
     close_all(made)
+
+
+@pytest.fixture
+def server(config: Config, engine: Engine) -> Iterator[Server]:
+    with subprocess.Popen(["true"]) as process, open(os.devnull, "rb") as output:
+        checker = Checker(engine, KernelCheck(process, output), Groups(1, {}), b"")
+        yield Server(config, engine, checker, private=False)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The server's and the client's end of a connection."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+async def connection(
+    server: Server, ends: tuple[socket.socket, socket.socket], nursery: trio.Nursery
+) -> AsyncIterator[Connection]:
+    """A connection that is served; its other end is ``client``."""
+    connection = Connection(server, ends[0], ANYBODY)
+    server.connections.add(connection)
+    nursery.start_soon(connection.run)
+    yield connection
+    connection.drop()
+    await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.fixture
+def client(connection: Connection, ends: tuple[socket.socket, socket.socket]) -> Client:
+    return Client(ends[1])
