@@ -57,9 +57,11 @@ class Events(Protocol):
 
 @dataclass(slots=True)
 class Keeper:
-    """The running helper, as its parent sees it. Owns the process and ``ctl``."""
+    """The running helper, as its parent sees it. Owns the process, its pidfd and ``ctl``."""
 
     process: subprocess.Popen[bytes]
+    pidfd: int
+    """Opened at once: some kernels refuse to when the process has ended."""
     ctl: socket.socket
 
     def close(self) -> None:
@@ -71,15 +73,10 @@ class Keeper:
 
         The daemon may not signal it (it is root's), but may wait for its own child.
         """
-        pidfd = os.pidfd_open(self.process.pid)
-        try:
-            with trio.move_on_after(timeout_s) as scope:
-                await trio.lowlevel.wait_readable(pidfd)
-            if scope.cancelled_caught:
-                return False
-        finally:
-            trio.lowlevel.notify_closing(pidfd)
-            os.close(pidfd)
+        with trio.move_on_after(timeout_s) as scope:
+            await trio.lowlevel.wait_readable(self.pidfd)
+        if scope.cancelled_caught:
+            return False
         self.process.wait()
         return True
 
@@ -106,7 +103,7 @@ def start_keeper(arguments: Sequence[str], executable: Path = HELPER) -> Keeper:
             ours.close()
             raise HostError(f"cannot start {executable}: {exc.strerror}") from exc
     ours.setblocking(False)
-    return Keeper(process, ours)
+    return Keeper(process, os.pidfd_open(process.pid), ours)
 
 
 class HelperLink:
@@ -144,8 +141,7 @@ class HelperLink:
     def _adopt(self, ctl: socket.socket) -> socket.socket:
         data, ancillary, _, _ = ctl.recvmsg(_CTL_MESSAGE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         if not data:
-            code = self.keeper.process.poll()
-            raise HelperDied(f"sandbox-helper ended (exit status {code}); see its last messages")
+            raise HelperDied("sandbox-helper ended; its last messages say why")
         fds = received(ancillary)
         if len(data) != wire.RESTARTS.size or len(fds) != 1:
             raise HelperDied("sandbox-helper speaks another protocol: rebuild sandboxd")

@@ -194,7 +194,8 @@ class Engine:
             self.finish(job, results.cancelled())
 
         self._active[job.stage_id] = ended
-        self.kill(job, wire.REASON_CANCELLED)
+        if not job.cancel_reason:  # Otherwise that has been sent already.
+            self.kill(job, wire.REASON_CANCELLED)
 
     # -- the helper's events -----------------------------------------------------------------
 
