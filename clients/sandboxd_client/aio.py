@@ -9,19 +9,18 @@ no change of tasks, and nothing is read that nobody waits for, which is the back
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import trio
 
 from sandboxd.protocol.errors import LocalProtocolError, RequestError, SandboxdError
+from sandboxd_client import _aio_job
+from sandboxd_client._aio_job import TrioJobHandle, Waiter
 from sandboxd_client._connection import RECEIVE_BYTES, SURELY_TAKEN_BYTES, find_socket, rights
 from sandboxd_client._wire import (
     Notification,
     Response,
     Wire,
-    chunks,
-    ended,
     job_params,
     request_error,
 )
@@ -35,18 +34,6 @@ if TYPE_CHECKING:
     from sandboxd_client.types import Job, RunOptions, Stage, StartOptions, Text
 
 __all__ = ["TrioClient", "TrioJobHandle"]
-
-# To cancel a job when its block is left is worth this much of a wait, no more.
-_CANCEL_TIMEOUT_S = 5.0
-
-
-class _Waiter:
-    """One task's wait: woken when there may be something for it, or to take over reading."""
-
-    __slots__ = ("event",)
-
-    def __init__(self) -> None:
-        self.event = trio.Event()
 
 
 class TrioClient:
@@ -64,8 +51,8 @@ class TrioClient:
         self._sending = trio.Lock()
         self._reading = False
         self._lost: SandboxdError | None = None
-        self._parked: dict[_Waiter, None] = {}
-        self._pending: dict[int, _Waiter] = {}
+        self._parked: dict[Waiter, None] = {}
+        self._pending: dict[int, Waiter] = {}
         self._answers: dict[int, Response] = {}
         self._jobs: dict[str, TrioJobHandle] = {}
         # A job.wait is asked once; who asked may be cancelled, and the answer is still wanted.
@@ -128,7 +115,7 @@ class TrioClient:
     async def _request(self, method: str, params: Mapping[str, Any], fds: Sequence[int]) -> int:
         """Send a request; its answer is kept from now on, until `_forget`."""
         msgid, data = self._wire.request(method, params)
-        self._pending[msgid] = _Waiter()
+        self._pending[msgid] = Waiter()
         try:
             await self._send(data, fds)
         except BaseException:
@@ -200,7 +187,7 @@ class TrioClient:
     async def _cancel_unnamed(self, msgid: int) -> None:
         """Cancel a job whose name is still on its way. It takes no time to say: a daemon that does
         not is not there any more."""
-        with trio.move_on_after(_CANCEL_TIMEOUT_S, shield=True) as scope:
+        with trio.move_on_after(_aio_job.CANCEL_TIMEOUT_S, shield=True) as scope:
             # It may have been refused, or ended by itself, or with the connection.
             with contextlib.suppress(RequestError, ConnectionLost):
                 token = (await self._answer(msgid))["job"]
@@ -234,7 +221,7 @@ class TrioClient:
 
     async def _read_meanwhile(self) -> None:
         with contextlib.suppress(SandboxdError):  # Whoever waits for an answer is told.
-            await self._wait(_Waiter(), lambda: False)
+            await self._wait(Waiter(), lambda: False)
 
     async def _send_all(self, data: bytes, fds: Sequence[int]) -> None:
         sent = 0
@@ -251,7 +238,7 @@ class TrioClient:
                     self._fail(ConnectionLost("a task was cancelled while it sent a request"))
                 raise
 
-    async def _wait(self, waiter: _Waiter, ready: Callable[[], bool]) -> None:
+    async def _wait(self, waiter: Waiter, ready: Callable[[], bool]) -> None:
         """Return when `ready()`. Raises what ended the connection when it can never be."""
         self._parked[waiter] = None
         try:
@@ -299,129 +286,3 @@ class TrioClient:
             handle._notify(message)
         else:
             self._early.setdefault(token, []).append(message)
-
-
-class TrioJobHandle:
-    """A started job.
-
-    Iterating gives its output as it comes, as pairs of "stdout" or "stderr" and bytes, when it was
-    started with `stream`. What comes for this job while other tasks wait for theirs is kept in
-    memory, up to the job's output limit: a job whose reader is slow should have a connection of
-    its own. `async with` cancels a job that has not ended when the block is left.
-    """
-
-    def __init__(self, client: TrioClient, token: str, streams: bool) -> None:
-        self.token = token
-        #: "compile" or "run" once that stage has begun; known for jobs that stream.
-        self.stage: str | None = None
-        self._client = client
-        self._streams = streams
-        self._output: deque[tuple[str, bytes]] = deque()
-        self._result: Result | StagesResult | RequestError | None = None
-        self._waiters: set[_Waiter] = set()
-        self._asked = False
-
-    def _notify(self, message: Notification) -> None:
-        if message.method == "job.output":
-            self._output.append((message.params["stream"], message.params["data"]))
-        elif message.method == "job.stage":
-            self.stage = message.params["stage"]
-        elif message.method == "job.exit":
-            self._ended(ended(message.params))
-        for waiter in self._waiters:
-            waiter.event.set()
-
-    def _ended(self, result: Result | StagesResult | RequestError) -> None:
-        self._result = result
-        self._client._jobs.pop(self.token, None)
-
-    async def _wait(self, ready: Callable[[], bool]) -> None:
-        waiter = _Waiter()
-        self._waiters.add(waiter)
-        try:
-            await self._client._wait(waiter, ready)
-        finally:
-            self._waiters.discard(waiter)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> tuple[str, bytes]:
-        await trio.lowlevel.checkpoint()
-        if self._streams:
-            await self._wait(lambda: bool(self._output) or self._result is not None)
-        if not self._output:
-            raise StopAsyncIteration
-        return self._output.popleft()
-
-    async def wait(self) -> Result | StagesResult:
-        """Wait for the end. Output that came until then can still be iterated over.
-
-        Raises RequestError when the job was taken and then could not be run.
-        """
-        await trio.lowlevel.checkpoint()
-        if self._result is None and not self._streams and not self._asked:
-            await self._ask()
-        await self._wait(lambda: self._result is not None)
-        if isinstance(self._result, Exception):
-            raise self._result
-        assert self._result is not None  # noqa: S101 - what _wait has waited for
-        return self._result
-
-    async def _ask(self) -> None:
-        """Send the one job.wait; `_answered` gets the answer."""
-        client = self._client
-        msgid, data = client._wire.request("job.wait", {"job": self.token})
-        client._waits[msgid] = self
-        try:
-            await client._send(data, ())
-            self._asked = True
-        finally:
-            if not self._asked:
-                del client._waits[msgid]
-
-    def _answered(self, answer: Response) -> None:
-        self._ended(answer.error or read_result(answer.result))
-        for waiter in self._waiters:
-            waiter.event.set()
-
-    async def write(self, data: bytes) -> None:
-        """Give the job bytes on stdin; returns once the daemon has taken them.
-
-        Another task should read the output of a job that answers while it reads.
-        """
-        for chunk in chunks(data):
-            await self._client.call("job.write", {"job": self.token, "data": chunk})
-
-    async def close_stdin(self) -> None:
-        """Let the job see the end of its stdin."""
-        await self._client.call("job.close_stdin", {"job": self.token})
-
-    async def signal(self, signal: int | str) -> None:
-        """Send a signal, by number or by name, to the job's main process."""
-        await self._client.call("job.signal", {"job": self.token, "signal": signal})
-
-    async def resize(self, rows: int, columns: int) -> None:
-        """Tell the job that its terminal has another size."""
-        params = {"job": self.token, "rows": rows, "columns": columns}
-        await self._client.call("job.resize", params)
-
-    async def cancel(self) -> None:
-        """Stop the job; its result will have the status `cancelled`."""
-        await self._client.call("job.cancel", {"job": self.token})
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._result is not None:
-            return
-        with trio.move_on_after(_CANCEL_TIMEOUT_S, shield=True):
-            # It may have ended by itself, or with the connection.
-            with contextlib.suppress(RequestError, ConnectionLost):
-                await self.cancel()

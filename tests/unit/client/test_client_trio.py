@@ -76,7 +76,7 @@ async def test_a_job_is_cancelled_even_before_it_has_a_name(daemon_with: Start) 
 async def test_a_daemon_that_does_not_name_a_job_in_time(
     daemon_with: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandboxd_client.aio._CANCEL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("sandboxd_client._aio_job.CANCEL_TIMEOUT_S", 0.05)
 
     def script(peer: Peer) -> None:
         peer.request()
