@@ -42,6 +42,8 @@ ON_ITS_OWN = {"idle": footprint.idle_memory, "left": footprint.left_behind}
 def main() -> int:
     options = _parse()
     try:
+        if os.geteuid() != 0:
+            raise BenchError("sandboxd and its peers need root: sudo make bench")
         build_all()
         sections = _measure(options.only, options.quick)
     except BenchError as error:
