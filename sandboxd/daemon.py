@@ -59,8 +59,7 @@ def acquire(config: Config, *, listen: bool) -> Started:
     sock = None
     try:
         if listen:
-            passed = systemd.listen_fds()
-            sock = listener.adopt(passed) if passed else listener.bind(config, identity)
+            sock = _listener(config, identity)
         kernel = start_kernel_check()
         keeper = start_keeper([*_arguments(config, readonly), *groups.arguments()])
     except BaseException:
@@ -85,6 +84,14 @@ def release(started: Started) -> None:
     started.keeper.close()
     with contextlib.suppress(Exception):
         started.keeper.process.wait(_KEEPER_TIMEOUT_S)
+
+
+def _listener(config: Config, identity: Identity | None) -> Listener:
+    try:
+        passed = systemd.listen_fds()
+    except OSError as exc:
+        raise HostError(f"LISTEN_FDS promises a socket that is not there: {exc.strerror}") from exc
+    return listener.adopt(passed) if passed else listener.bind(config, identity)
 
 
 def _identity(config: Config) -> Identity | None:

@@ -4,11 +4,13 @@ Everything a client wrote goes through `field`, which quotes it, so that no clie
 a line or colour an administrator's terminal.
 """
 
+import codecs
 import logging
 import os
 import re
 import sys
 from collections.abc import Mapping
+from typing import Final
 
 # sd-daemon(3): "<3>" and the like in front of a line become the entry's priority.
 _PRIORITIES = {
@@ -20,6 +22,8 @@ _PRIORITIES = {
 }
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+-]+")
+# Looked up now: the codec is a file, and a daemon that is out of descriptors has to log, too.
+_escape: Final = codecs.getencoder("unicode_escape")
 # A client's text in a log line is for recognition, not for keeping.
 _MAX_VALUE = 256
 
@@ -31,7 +35,7 @@ def field(value: object) -> str:
         text = text[:_MAX_VALUE] + "…"
     if _PLAIN.fullmatch(text):
         return text
-    escaped = text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    escaped = _escape(text)[0].decode("ascii").replace('"', '\\"')
     return f'"{escaped}"'
 
 

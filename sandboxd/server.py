@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import resource
 import socket
 import time
 from collections import Counter
@@ -32,6 +33,11 @@ _FEATURES: Final = ("batch", "collect", "compile", "fds", "stream", "tty")
 _OVERLOADED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _OVERLOAD_PAUSE_S: Final = 0.1
 _ACCEPTS_PER_WAKEUP: Final = 16
+# Descriptors that are not for connections: the daemon's own, and those of each place's job (its
+# pipes, its passed or sealed input).
+_RESERVED_FDS: Final = 32
+_FDS_PER_PLACE: Final = 8
+_MIN_CONNECTIONS: Final = 4
 _REFUSED_RETRY_NS: Final = 1_000_000_000
 
 Handler = Callable[[Connection, int, Any], object]
@@ -62,6 +68,7 @@ class Server:
             "job.batch": batch,
         }
         self.accepting = trio.CancelScope()
+        self._max_connections = _affordable(config.max_connections, engine.scheduler.places)
         self._private = private
         self._checker = checker
         self._by_uid: Counter[int] = Counter()
@@ -110,9 +117,8 @@ class Server:
     def _refusal(self, peer: Peer) -> RequestError | None:
         if self._private and not peer.can_run:
             return RequestError(PERMISSION_DENIED, f"this sandboxd is private, not for {peer.uid}")
-        config = self.config
         mine, all_ = self._by_uid[peer.uid], len(self.connections)
-        if all_ < config.max_connections and mine < config.max_connections_per_uid:
+        if all_ < self._max_connections and mine < self.config.max_connections_per_uid:
             return None
         return RequestError(
             BUSY, "too many connections; close some", {"retry_after_ns": _REFUSED_RETRY_NS}
@@ -210,6 +216,13 @@ class Server:
 
         connection.start_soon(answer)
         return LATER
+
+
+def _affordable(configured: int, places: int) -> int:
+    """So many connections that jobs never run out of descriptors for lack of a limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    left = soft - _RESERVED_FDS - _FDS_PER_PLACE * places
+    return max(_MIN_CONNECTIONS, min(configured, left))
 
 
 def _refuse(client: socket.socket, refusal: RequestError) -> None:

@@ -46,7 +46,8 @@ def listen_fds(
     """Take over the listening sockets of socket activation.
 
     The variables are removed and the descriptors made close-on-exec, so that no child ever
-    believes they are its own. The caller owns the sockets.
+    believes they are its own. The caller owns the sockets. Raises OSError when a descriptor that
+    was promised is not there.
     """
     pid = environ.pop("LISTEN_PID", "")
     count = environ.pop("LISTEN_FDS", "")

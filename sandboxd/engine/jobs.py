@@ -32,8 +32,8 @@ _log = logging.getLogger("sandboxd.jobs")
 # A pipe's capacity: the helper feeds so much without anybody having to wait for the program.
 MAX_INLINE_STDIN: Final = 65536
 
-# The helper runs `slots` jobs at once and is sent as many again, so that a slot that comes free need
-# not wait for sandboxd to wake up (native/src/queue.c has places for them).
+# The helper runs `slots` jobs at once and is sent as many again, so that a slot that comes free
+# need not wait for sandboxd to wake up (native/src/queue.c has places for them).
 SENT_AHEAD: Final = 2
 
 
