@@ -11,8 +11,10 @@ from support.jobs import SECOND, Stopwatch, job, run
 from support.programs import report
 
 _PATIENT = {"wall_time_ns": 120 * SECOND}
-# A job takes a millisecond; what is not normal is waiting for something the attack left.
+# A job takes a millisecond; what is not normal is waiting for something the attack left. The
+# machine may be busy with other things, but not each time.
 _NORMAL_S = 0.5
+_TRIES = 5
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +33,16 @@ def unharmed(daemon: Daemon) -> Iterator[None]:
         _check_afterwards(daemon, watcher, before)
 
 
+def _next_job_s(watcher: Client) -> float:
+    watch = Stopwatch()
+    assert run(watcher, "exit_code", "0").status == "ok"
+    return watch.seconds
+
+
 def _check_afterwards(daemon: Daemon, watcher: Client, before: invariants.Snapshot) -> None:
     """The daemon lives and answers in normal time; nothing is left over."""
     assert daemon.process.poll() is None, daemon.log_text()
-    watch = Stopwatch()
-    assert run(watcher, "exit_code", "0").status == "ok"
-    assert watch.seconds < _NORMAL_S
+    assert any(_next_job_s(watcher) < _NORMAL_S for _ in range(_TRIES))
     invariants.settle_as(before, daemon, watcher)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandboxd_client import Client, RequestError
-from support.jobs import KIB, MIB, Stopwatch, job, run, run_ok, run_or_refusal
+from support.jobs import ANSWER_S, KIB, MIB, Stopwatch, job, run, run_ok, run_or_refusal
 from support.programs import report
 
 
@@ -16,7 +16,7 @@ def test_only_regular_files_are_collected(client: Client) -> None:
     is its content; nothing of the host is in the result."""
     watch = Stopwatch()
     result = run(client, "link_outputs", collect=["**"])
-    assert watch.seconds < 1
+    assert watch.seconds < ANSWER_S
     assert result.status == "ok"
     found = report(result.stdout)
     assert found["device"] == "EPERM"
@@ -34,7 +34,7 @@ def test_hostile_name_asked_for_by_name(client: Client, name: str) -> None:
     watch = Stopwatch()
     result = run(client, "link_outputs", collect=[name])
     assert (result.status, result.files) == ("ok", {})
-    assert watch.seconds < 1
+    assert watch.seconds < ANSWER_S
 
 
 @pytest.mark.parametrize("attempt", range(5))

@@ -19,7 +19,7 @@ def pattern(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-@pytest.mark.parametrize("block", [23, 4096, 64 * MIB], ids=["small", "page", "one_huge_write"])
+@pytest.mark.parametrize("block", [23, 4096, 16 * MIB], ids=["small", "page", "one_huge_write"])
 def test_endless_output(client: Client, daemon: Daemon, stream: str, block: int) -> None:
     """O1, O2, O3: output_limit at once; the prefix is exact and exactly as long as allowed."""
     limits = {"output_bytes": 100_001, "memory_bytes": 256 * MIB}
@@ -60,13 +60,13 @@ def test_output_exactly_at_the_limit(client: Client) -> None:
 
 def test_slow_output(client: Client, daemon: Daemon) -> None:
     """O4: wall_time_limit with what was printed; neither side burns CPU."""
-    before = sum(os.times()[:2])
+    before = _trusted_cpu_s(daemon)
     result = run(client, "print_slowly", limits={"wall_time_ns": 300 * MS})
     assert result.status == "wall_time_limit"
-    assert 5 <= len(result.stdout) <= 30
+    assert 2 <= len(result.stdout) <= 30
     assert set(result.stdout) == {ord(".")}
     assert result.cpu_time_ns < 30 * MS
-    assert sum(os.times()[:2]) - before < 0.2
+    assert _trusted_cpu_s(daemon) - before < 0.1
 
 
 def test_bytes_that_are_no_text(client: Client) -> None:
@@ -95,14 +95,14 @@ def test_forged_verdict(client: Client) -> None:
 @pytest.mark.parametrize("how", [[], ["replace"]], ids=["close", "replace"])
 def test_closed_output(client: Client, daemon: Daemon, how: list[str]) -> None:
     """O8: ok with what was printed before; the job goes on until it exits, nobody spins."""
-    spent = _helper_cpu_s(daemon)
+    spent = _trusted_cpu_s(daemon)
     result = run(client, "close_stdio", *how)
     assert (result.status, result.stdout) == ("ok", b"before")
     assert result.wall_time_ns > 290 * MS
-    assert _helper_cpu_s(daemon) - spent < 0.1
+    assert _trusted_cpu_s(daemon) - spent < 0.1
 
 
-def _helper_cpu_s(daemon: Daemon) -> float:
+def _trusted_cpu_s(daemon: Daemon) -> float:
     ticks = 0
     for pid in (daemon.pid, *daemon.helpers()):
         with open(f"/proc/{pid}/stat") as file:

@@ -52,6 +52,7 @@ def test_clients_at_the_same_time(daemon: Daemon) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # Where forking is slow.
 def test_nothing_is_left_after_many_jobs(daemon: Daemon) -> None:
     """500 jobs of all kinds: no process, cgroup, mount, descriptor or file more; memory flat."""
     with Client(daemon.socket) as client:

@@ -14,9 +14,9 @@ KIB = 1024
 MIB = 1024 * 1024
 GIB = 1024 * 1024 * 1024
 
-# Between the limit and the answer on a machine that does other things, too. The strict number is
-# measured by the benchmark.
-ANSWER_S = 0.5
+# Between the limit and the answer on a machine that does other things, too; less than any limit a
+# job has by default. The strict number is measured by the benchmark.
+ANSWER_S = 2.0
 
 
 def job(name: str, *args: str | bytes, **fields: Any) -> dict[str, Any]:
