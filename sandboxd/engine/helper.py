@@ -48,6 +48,9 @@ class HelperDied(HostError):
 class Events(Protocol):
     """What the link tells the engine. None of these may raise or block."""
 
+    def expecting(self) -> bool:
+        """Whether any result is still to come."""
+
     def helper_up(self, hello: wire.Hello) -> None: ...
     def helper_lost(self) -> None: ...
     def slot_failed(self, why: str) -> None: ...
@@ -178,7 +181,7 @@ class HelperLink:
     async def _read_messages(self, work: socket.socket) -> None:
         """The one place where the helper's messages arrive. Returns at the end of the socket."""
         buffers = (self._buffer,)
-        receive = work.recvmsg_into
+        receive, expecting = work.recvmsg_into, self._events.expecting
         while True:
             await trio.lowlevel.wait_readable(work)
             for _ in range(_MESSAGES_PER_WAKEUP):
@@ -195,6 +198,8 @@ class HelperLink:
                     self._take(work, self._view[:size], fds)
                 finally:
                     close_all(fds)
+                if not expecting():  # Asking the kernel once more would be in vain.
+                    break
 
     def _take(self, work: socket.socket, message: memoryview, fds: Sequence[int]) -> None:
         kind = wire.message_type(message)

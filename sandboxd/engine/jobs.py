@@ -199,6 +199,9 @@ class Engine:
 
     # -- the helper's events -----------------------------------------------------------------
 
+    def expecting(self) -> bool:
+        return bool(self._active)
+
     def helper_up(self, hello: wire.Hello) -> None:
         self.up.set()
         self.scheduler.resume()
