@@ -180,7 +180,7 @@ class Snapshot:
         core = [pid for pid, depth in tree.items() if depth < 3]
         return cls(
             processes=len(tree),
-            cgroups=sum(1 for _ in _groups()),
+            cgroups=sum(1 for _ in _groups(daemon)),
             mounts=sum(_mounts(pid) for pid in [os.getpid(), *core]),
             descriptors=sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in core),
             files=_temporary_files(daemon),
@@ -188,8 +188,8 @@ class Snapshot:
         )
 
 
-def _groups() -> Iterator[Path]:
-    return (path for path in CGROUPS.glob("**/sandboxd-*/**/") if path.is_dir())
+def _groups(daemon: Daemon) -> Iterator[Path]:
+    return CGROUPS.glob(f"**/sandboxd-{daemon.process.pid}/**/")
 
 
 def _mounts(pid: int) -> int:

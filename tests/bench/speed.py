@@ -44,7 +44,7 @@ class Plan:
     peer: int  # jobs of a peer
 
 
-FULL = Plan(rounds=15, single=300, many=800, paced=40, peer=16)
+FULL = Plan(rounds=15, single=300, many=800, paced=40, peer=8)
 QUICK = Plan(rounds=4, single=150, many=400, paced=20, peer=8)
 
 
