@@ -53,6 +53,9 @@ class Events(Protocol):
 
     def helper_up(self, hello: wire.Hello) -> None: ...
     def helper_lost(self) -> None: ...
+    def helper_absent(self) -> None:
+        """The worker died some time ago and no other has come."""
+
     def slot_failed(self, why: str) -> None: ...
     def stage_ended(self, job_id: int, end: StageEnd) -> None: ...
     def stage_not_sent(self, job_id: int, error: OSError) -> None: ...
@@ -112,11 +115,14 @@ def start_keeper(arguments: Sequence[str], executable: Path = HELPER) -> Keeper:
 class HelperLink:
     """Carries messages between the engine and whichever worker serves at the moment."""
 
-    def __init__(self, keeper: Keeper, events: Events) -> None:
+    def __init__(self, keeper: Keeper, events: Events, patience_s: float) -> None:
         self.keeper = keeper
         self.hello: wire.Hello | None = None
         self.starts = 0
         self._events = events
+        self._patience_s = patience_s
+        self._came = trio.Event()
+        self._went = trio.Event()
         self._work: socket.socket | None = None
         self._backlog: deque[tuple[bytes, tuple[int, ...], int]] = deque()
         self._backlog_grew = trio.Event()
@@ -133,6 +139,7 @@ class HelperLink:
         """Adopt each worker's socket until the keeper dies. Raises HelperDied then."""
         ctl = self.keeper.ctl
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_absence)
             scope = trio.CancelScope()
             while True:
                 await trio.lowlevel.wait_readable(ctl)
@@ -140,6 +147,17 @@ class HelperLink:
                 scope.cancel()
                 scope = trio.CancelScope()
                 nursery.start_soon(self._serve, work, scope)
+
+    async def _watch_absence(self) -> None:
+        """The keeper starts a dead worker again within a second; a worker that dies at once each
+        time must not let everybody wait for ever."""
+        while True:
+            await self._went.wait()
+            with trio.move_on_after(self._patience_s):
+                await self._came.wait()
+                continue
+            self._events.helper_absent()
+            await self._came.wait()
 
     def _adopt(self, ctl: socket.socket) -> socket.socket:
         data, ancillary, _, _ = ctl.recvmsg(_CTL_MESSAGE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
@@ -170,6 +188,8 @@ class HelperLink:
 
     def _forget(self) -> None:
         self._work = None
+        self._came = trio.Event()
+        self._went.set()
         for _, fds, _ in self._backlog:
             close_all(fds)
         self._backlog.clear()
@@ -227,6 +247,9 @@ class HelperLink:
             )
         self.hello = hello
         self._work = work
+        self._came.set()
+        if self._went.is_set():  # Otherwise somebody may wait for it.
+            self._went = trio.Event()
         _log.info("the helper serves %s", fields(pid=hello.pid, starts=self.starts))
         self._events.helper_up(hello)
 

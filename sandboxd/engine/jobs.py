@@ -22,7 +22,7 @@ from sandboxd.engine.memfd import sealed_memfd
 from sandboxd.engine.results import StageEnd
 from sandboxd.engine.scheduler import Scheduler
 from sandboxd.logs import fields
-from sandboxd.protocol.errors import RequestError
+from sandboxd.protocol.errors import INTERNAL, RequestError
 from sandboxd.protocol.jobs import InputFile, JobSpec, Stage
 from sandboxd.protocol.limits import JobLimits
 from sandboxd.protocol.models import Result, StagesResult
@@ -36,12 +36,14 @@ MAX_INLINE_STDIN: Final = 65536
 # need not wait for sandboxd to wake up (native/src/queue.c has places for them).
 SENT_AHEAD: Final = 2
 
+ABSENT: Final = "the helper died and does not come back: see the log of sandboxd"
+
 
 class Engine:
     """Admits, queues and runs jobs; the one listener of the helper's events."""
 
     def __init__(self, config: Config, keeper: Keeper) -> None:
-        self.link = HelperLink(keeper, self)
+        self.link = HelperLink(keeper, self, config.helper_timeout_ns / 1e9)
         self.scheduler = Scheduler(
             SENT_AHEAD * config.slots,
             config.queue_length,
@@ -55,6 +57,7 @@ class Engine:
         self._ids = itertools.count(1)
         self._active: dict[int, OnEnd] = {}
         self._idle: trio.Event | None = None
+        self._absent = False
         self.up = trio.Event()
         self.trouble = trio.Event()
         self.trouble_text = ""
@@ -71,9 +74,12 @@ class Engine:
     def submit(self, job: Job) -> None:
         """Queue the job; `job.done` gets its outcome, perhaps before this returns.
 
-        Owns the job's descriptors from here on. Raises RequestError `busy`.
+        Owns the job's descriptors from here on. Raises RequestError `busy`, or `internal` when
+        the helper does not come back.
         """
         try:
+            if self._absent:
+                raise RequestError(INTERNAL, ABSENT)
             self.scheduler.submit(job)
         except RequestError:
             job.state = ENDED
@@ -204,6 +210,7 @@ class Engine:
 
     def helper_up(self, hello: wire.Hello) -> None:
         self.up.set()
+        self._absent = False
         self.scheduler.resume()
 
     def slot_failed(self, why: str) -> None:
@@ -218,6 +225,12 @@ class Engine:
         lost, self._active = self._active, {}
         for on_end in lost.values():
             on_end(None)
+
+    def helper_absent(self) -> None:
+        self._absent = True
+        for ticket in self.scheduler.drain():
+            if isinstance(ticket, Job):
+                self._deliver(ticket, results.internal_error(ABSENT))
 
     def stage_ended(self, job_id: int, end: StageEnd) -> None:
         on_end = self._active.pop(job_id, None)

@@ -80,6 +80,13 @@ class Scheduler:
         self._left_queue(ticket, line)
         return True
 
+    def drain(self) -> list[Ticket]:
+        """Take everything that waits out of the queue, in the order of arrival by tenant."""
+        tickets = [ticket for line in self._lines.values() for ticket in line]
+        self._lines.clear()
+        self.waiting = self._bytes = 0
+        return tickets
+
     def pause(self) -> None:
         """Start nothing until `resume`: there is no helper to run it."""
         self.paused = True

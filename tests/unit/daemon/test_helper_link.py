@@ -10,13 +10,15 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from engine_peer import DEADLINE_S, Peer
+from engine_peer import DEADLINE_S, Peer, spec
+from trio.testing import MockClock
 
 from sandboxd.config import Config
 from sandboxd.engine import helper, wire
 from sandboxd.engine.helper import HelperDied, Keeper
 from sandboxd.engine.jobs import Engine
 from sandboxd.errors import HostError
+from sandboxd.protocol.errors import RequestError
 
 
 async def run_to_its_end(engine: Engine) -> BaseException:
@@ -140,6 +142,45 @@ async def test_a_message_of_an_unknown_kind_is_ignored(engine: Engine, peer: Pee
     peer.send(struct.pack("=I", 250))
     await trio.testing.wait_all_tasks_blocked()
     assert engine.link.up
+
+
+async def test_jobs_do_not_wait_for_a_helper_that_does_not_come_back(
+    engine: Engine, peer: Peer, autojump_clock: MockClock
+) -> None:
+    outcomes: list[object] = []
+    peer.die()
+    await trio.testing.wait_all_tasks_blocked()
+    for _ in range(3):
+        job = engine.admit(spec("x"), 7)
+        job.done = outcomes.append
+        engine.submit(job)
+    await trio.sleep(4.9)
+    assert outcomes == []
+    await trio.sleep(0.2)
+    assert [getattr(outcome, "status", None) for outcome in outcomes] == ["internal_error"] * 3
+    with pytest.raises(RequestError, match="does not come back"):
+        engine.submit(engine.admit(spec("x"), 7))
+    peer.start_worker()
+    await trio.testing.wait_all_tasks_blocked()
+    engine.submit(engine.admit(spec("x"), 7))
+    assert (await peer.receive()).kind == wire.MSG_JOB
+
+
+async def test_a_helper_that_comes_back_in_time_loses_nothing(
+    engine: Engine, peer: Peer, autojump_clock: MockClock
+) -> None:
+    for _ in range(3):
+        peer.die()
+        await trio.sleep(4)
+        peer.start_worker()
+        await trio.testing.wait_all_tasks_blocked()
+    peer.die()
+    await trio.testing.wait_all_tasks_blocked()
+    engine.submit(engine.admit(spec("x"), 7))
+    await trio.sleep(4)
+    peer.start_worker()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await peer.receive()).kind == wire.MSG_JOB
 
 
 async def test_a_helper_that_is_not_there() -> None:
