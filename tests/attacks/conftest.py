@@ -29,7 +29,7 @@ def unharmed(daemon: Daemon) -> Iterator[None]:
         neighbour.close_stdin()
         result = neighbour.wait()
         assert (result.status, report(result.stdout)) == ("ok", {"sum": "42"}), result
-        assert result.cpu_time_ns < SECOND // 10, "the neighbour was charged for the attack"
+        assert result.cpu_time_ns < SECOND // 3, "the neighbour was charged for the attack"
         _check_afterwards(daemon, watcher, before)
 
 

@@ -83,7 +83,8 @@ def test_memory_cannot_be_locked(client: Client) -> None:
     found = run_ok(client, "lock_memory", limits=SMALL)
     assert found["mlockall"] in {"EPERM", "ENOMEM"}
     assert found["map_locked"] in {"EPERM", "EAGAIN"}
-    assert (found["huge"], found["memfd_secret"]) == ("ENOMEM", "ENOSYS")
+    assert found["huge"] in {"ENOMEM", "EINVAL", "ENOSYS"}
+    assert found["memfd_secret"] == "ENOSYS"
 
 
 def test_page_cache_is_not_the_program_s(client: Client) -> None:

@@ -65,8 +65,8 @@ def test_slow_output(client: Client, daemon: Daemon) -> None:
     assert result.status == "wall_time_limit"
     assert 2 <= len(result.stdout) <= 30
     assert set(result.stdout) == {ord(".")}
-    assert result.cpu_time_ns < 30 * MS
-    assert _trusted_cpu_s(daemon) - before < 0.1
+    assert result.cpu_time_ns < 100 * MS
+    assert _trusted_cpu_s(daemon) - before < 0.2
 
 
 def test_bytes_that_are_no_text(client: Client) -> None:
@@ -99,7 +99,7 @@ def test_closed_output(client: Client, daemon: Daemon, how: list[str]) -> None:
     result = run(client, "close_stdio", *how)
     assert (result.status, result.stdout) == ("ok", b"before")
     assert result.wall_time_ns > 290 * MS
-    assert _trusted_cpu_s(daemon) - spent < 0.1
+    assert _trusted_cpu_s(daemon) - spent < 0.2
 
 
 def _trusted_cpu_s(daemon: Daemon) -> float:

@@ -70,7 +70,7 @@ def test_waiting_forever_ends_at_the_wall_limit(client: Client, how: str) -> Non
     watch = Stopwatch()
     result = run(client, "wait_forever", how, limits={"wall_time_ns": 200 * MS})
     assert result.status == "wall_time_limit"
-    assert result.cpu_time_ns < 20 * MS
+    assert result.cpu_time_ns < 100 * MS
     assert 200 * MS <= result.wall_time_ns < 200 * MS + ANSWER_S * SECOND
     assert watch.seconds < 0.2 + ANSWER_S
 

@@ -16,7 +16,7 @@ GIB = 1024 * 1024 * 1024
 
 # Between the limit and the answer on a machine that does other things, too; less than any limit a
 # job has by default. The strict number is measured by the benchmark.
-ANSWER_S = 2.0
+ANSWER_S = 4.0
 
 
 def job(name: str, *args: str | bytes, **fields: Any) -> dict[str, Any]:
