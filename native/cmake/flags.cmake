@@ -1,4 +1,5 @@
 # sbx_warnings: what every C file of ours is compiled with. sbx_hardening: what is installed.
+# sbx_sanitizers: what is tested.
 include(CheckCCompilerFlag)
 
 add_library(sbx_warnings INTERFACE)
@@ -23,3 +24,8 @@ foreach(flag -fcf-protection=full -mbranch-protection=standard -ftrivial-auto-va
 endforeach()
 target_link_options(sbx_hardening INTERFACE
   -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed)
+
+add_library(sbx_sanitizers INTERFACE)
+target_compile_options(sbx_sanitizers INTERFACE
+  -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+target_link_options(sbx_sanitizers INTERFACE -fsanitize=address,undefined)

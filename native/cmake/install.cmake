@@ -2,17 +2,21 @@
 # the command sandboxctl.
 
 # The helper is static: it then maps nothing but itself, a worker or a slot's init shares all of its
-# read-only pages, and no library of the host is code that runs with privilege.
+# read-only pages, and no library of the host is code that runs with privilege. Position-independent:
+# measured, that costs neither start-up time nor memory.
 file(GLOB helper_sources CONFIGURE_DEPENDS ${src}/*.c)
 list(REMOVE_ITEM helper_sources ${src}/probe.c)
-if(EXISTS ${src}/helper.c)
-  add_executable(sandbox-helper ${helper_sources})
-  add_dependencies(sandbox-helper seccomp_policy)
-  target_compile_options(sandbox-helper PRIVATE -fPIE)
-  target_link_options(sandbox-helper PRIVATE -static-pie)
-  target_link_libraries(sandbox-helper PRIVATE sbx_warnings sbx_hardening)
-  set(executables sandbox-helper)
+add_executable(sandbox-helper ${helper_sources})
+add_dependencies(sandbox-helper seccomp_policy)
+target_compile_options(sandbox-helper PRIVATE -fPIE)
+target_link_options(sandbox-helper PRIVATE -static-pie)
+target_link_libraries(sandbox-helper PRIVATE sbx_warnings sbx_hardening)
+if(SBX_SANITIZE)
+  # Not ASan: it does not know the stack that init and the prepared process share memory on.
+  target_compile_options(sandbox-helper PRIVATE
+    -fsanitize=undefined -fsanitize-undefined-trap-on-error -Wno-error)
 endif()
+set(executables sandbox-helper)
 
 # The probe brings its own _start, so that a self test measures the sandbox and not a C library.
 add_executable(sandbox-probe ${src}/probe.c)

@@ -4,11 +4,6 @@ enable_testing()
 file(GLOB parts CONFIGURE_DEPENDS ${src}/*.c)
 list(REMOVE_ITEM parts ${src}/probe.c ${src}/helper.c)
 
-add_library(sbx_sanitizers INTERFACE)
-target_compile_options(sbx_sanitizers INTERFACE
-  -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
-target_link_options(sbx_sanitizers INTERFACE -fsanitize=address,undefined)
-
 add_library(helper_parts STATIC ${parts})
 add_dependencies(helper_parts seccomp_policy)
 target_include_directories(helper_parts PUBLIC ${src})
