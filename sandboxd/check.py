@@ -45,8 +45,9 @@ class KernelCheck:
                 self._process.wait(_HELPER_TIMEOUT_S)
             except subprocess.TimeoutExpired as exc:
                 raise HostError("sandbox-helper check does not end") from exc
-            self._output.seek(0)
-            self._features = parse(self._output.read().decode("utf-8", "replace"))
+            with self._output as output:
+                output.seek(0)
+                self._features = parse(output.read().decode("utf-8", "replace"))
         return self._features
 
 

@@ -238,21 +238,24 @@ async def run(engine: Engine, timeout_s: float, probe: bytes) -> list[Finding]:
         async with places:
             findings[case.name] = Finding(case.name, await _problem(engine, case, program))
 
-    with trio.move_on_after(timeout_s) as scope:
+    engine.trouble = trouble = trio.Event()
+    with trio.move_on_after(timeout_s):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_at_trouble, engine)
+            nursery.start_soon(_cancel_after, trouble, nursery.cancel_scope)
             async with trio.open_nursery() as cases:
                 for case in CASES:
                     cases.start_soon(run_case, case)
             nursery.cancel_scope.cancel()
-    if scope.cancelled_caught:
-        raise HostError(f"the self test did not end within {timeout_s:g} s: the host is overloaded")
-    return [findings[case.name] for case in CASES]
+    if len(findings) == len(CASES):
+        return [findings[case.name] for case in CASES]
+    if trouble.is_set():
+        raise HostError(f"no sandbox can be made: {engine.trouble_text}")
+    raise HostError(f"the self test did not end within {timeout_s:g} s: the host is overloaded")
 
 
-async def _stop_at_trouble(engine: Engine) -> None:
-    await engine.trouble.wait()
-    raise HostError(f"no sandbox can be made: {engine.trouble_text}")
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 async def _problem(engine: Engine, case: Case, program: InputFile) -> str:
