@@ -60,11 +60,13 @@ static int prepare_namespaces(struct init *init, struct fault *fault) {
     return init->network < 0 ? fail(fault, SBX_STEP_NETWORK) : 0;
 }
 
+/* RLIMIT_CORE: 1 byte stops a dump into a file and, unlike 0, into a program (core(5)); the filter
+ * keeps a job from changing it. */
 static int set_constant_rlimits(struct fault *fault) {
     static const struct {
         int resource;
         rlim_t most;
-    } limits[] = {{RLIMIT_CORE, 0}, {RLIMIT_MEMLOCK, 65536}, {RLIMIT_MSGQUEUE, 0},
+    } limits[] = {{RLIMIT_CORE, 1}, {RLIMIT_MEMLOCK, 65536}, {RLIMIT_MSGQUEUE, 0},
                   {RLIMIT_RTPRIO, 0}, {RLIMIT_NICE, 0}};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         struct rlimit limit;
@@ -164,18 +166,22 @@ static void kill_rest(void) {
         ;
 }
 
-/* Reaps orphans until the main process ends. */
-static void wait_for(pid_t main_pid, struct slot_msg *ret) {
+/* Reaps orphans until the main process ends. Returns the largest resident set of it and of the
+ * children it waited for, in bytes. */
+static uint64_t wait_for(pid_t main_pid, struct slot_msg *ret) {
     siginfo_t info;
+    struct rusage used;
     do {
         info.si_pid = 0;
-        (void)waitid(P_ALL, 0, &info, WEXITED | __WALL);
+        /* The library's waitid has no rusage. */
+        (void)syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | __WALL, &used);
     } while (info.si_pid != main_pid);
     ret->end_ns = clock_ns(CLOCK_MONOTONIC);
     if (info.si_code == CLD_EXITED)
         ret->exit_code = info.si_status;
     else
         ret->signal = info.si_status;
+    return (uint64_t)used.ru_maxrss * 1024;
 }
 
 /* The next process gets pid 2 again: how many ran before is nobody's business. */
@@ -201,8 +207,15 @@ static pid_t prepare_process(struct init *init) {
     return clone(job_entry, init->stack_top, CLONE_VM | SIGCHLD, init);
 }
 
+/* A program may use memory, give it back and then read files until cache takes its place: what is
+ * reported is at least what one of its processes had, as far as the peak allows. */
+static uint64_t at_least(uint64_t memory, uint64_t resident, uint64_t peak) {
+    uint64_t least = resident < peak ? resident : peak;
+    return memory < least ? least : memory;
+}
+
 /* The job's use, and with it where the next one's begins. */
-static void account(struct init *init, struct slot_msg *ret) {
+static void account(struct init *init, uint64_t resident, struct slot_msg *ret) {
     struct slot_shared *shared = init->shared;
     uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     cgroup_usage(&init->cgroup, &shared->base, &ret->usage);
@@ -210,6 +223,8 @@ static void account(struct init *init, struct slot_msg *ret) {
     shared->base.pids_hits += ret->usage.process_limit_hits;
     ret->usage.cpu_ns = less(ret->usage.cpu_ns, cpu_ns - init->cpu_ns + shared->setup_cpu_ns);
     init->cpu_ns = cpu_ns;
+    if (ret->usage.memory < ret->usage.memory_peak)
+        ret->usage.memory = at_least(ret->usage.memory, resident, ret->usage.memory_peak);
     ret->exec_ns = shared->exec_ns;
     ret->fault = shared->fault;
 }
@@ -232,13 +247,13 @@ static int run_one(struct init *init, struct fault *fault) {
     pid_t pid = prepare_process(init);
     if (pid < 0)
         return fail(fault, SBX_STEP_FORK);
-    wait_for(pid, &end);
+    uint64_t resident = wait_for(pid, &end);
     kill_rest();
     job_release();
-    account(init, &end);
+    account(init, resident, &end);
     bool keep = init->shared->keep, single_use = init->shared->single_use;
     tell(init, end, NULL);
-    if (single_use)
+    if (single_use || !end.exec_ns)
         return -1; /* the worker kills this slot */
     if (!keep && slot_reset(&init->pristine, fault) < 0)
         return -1;

@@ -273,8 +273,9 @@ struct output {
 
 int output_init(struct output *output, uint64_t output_max);
 void output_begin(struct output *output, uint64_t cap, bool ordered);
-/* Reads what is there. Returns false once more came than the cap allows. */
-bool output_read(struct output *output, unsigned stream, int fd);
+/* Reads what is there, but no more than about `most`. Returns false once more came than the cap
+ * allows. */
+bool output_read(struct output *output, unsigned stream, int fd, uint64_t most);
 void output_end(struct output *output);
 
 /* ---- worker.c ---- */

@@ -183,6 +183,14 @@ static void execute(char **argv, char **env) {
     errno = error;
 }
 
+/* Not through /proc/self/fd: until the exec this process has descriptors no job may use. */
+static int change_directory(const char *path) {
+    const struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                                 .resolve = RESOLVE_NO_MAGICLINKS};
+    autoclose int dir = sys_openat2(AT_FDCWD, path, &how);
+    return dir < 0 ? -1 : fchdir(dir);
+}
+
 static void mark_start(struct slot_shared *shared) {
     shared->setup_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     __atomic_store_n(&shared->exec_ns, clock_ns(CLOCK_MONOTONIC), __ATOMIC_RELEASE);
@@ -204,7 +212,7 @@ _Noreturn static void become(const struct sbx_job *job, const struct job_spec *s
         _exit(0);
     }
     if (*spec->cwd)
-        TRY(SBX_STEP_CWD, chdir(spec->cwd));
+        TRY(SBX_STEP_CWD, change_directory(spec->cwd));
     TRY(SBX_STEP_TTY, set_stdio(stdio, job->flags & SBX_JOB_TTY));
     TRY(SBX_STEP_RLIMIT, set_limits(&job->limits)); /* last: open_files may be less than three */
     mark_start(shared);
@@ -222,13 +230,15 @@ void job_main(int sock, struct slot_shared *shared) {
     TRY(SBX_STEP_CREDENTIALS, drop_privileges());
     /* A file that reaches its limit makes write fail with EFBIG instead of killing the writer. */
     (void)signal(SIGXFSZ, SIG_IGN);
-    TRY(SBX_STEP_PIPE, make_pipes(sock, pipes));
     /* Opened here and not inherited: status flags and locks belong to the open file description,
      * and the next job must not find what this one did to it. */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     TRY(SBX_STEP_STDIN, null);
     int work = open("/work", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-    TRY(SBX_STEP_CWD, fchdir(work));
+    /* An earlier stage may have closed the directory to itself. That is this job's trouble, and it
+     * has to be told so: whoever has said READY reads the message that answers it. */
+    int trouble = work < 0 || fchdir(work) < 0 ? errno : 0;
+    TRY(SBX_STEP_PIPE, make_pipes(sock, pipes));
 
     struct iovec part = {&incoming, sizeof incoming};
     struct fds fds;
@@ -236,6 +246,8 @@ void job_main(int sock, struct slot_shared *shared) {
     if (n < (ssize_t)sizeof incoming.job)
         _exit(0); /* the worker is gone */
 
+    errno = trouble;
+    TRY(SBX_STEP_CWD, trouble ? -1 : 0);
     const struct sbx_job *job = &incoming.job;
     unsigned at = 0;
     int blob_fd = next_fd(&fds, &at, job->fd_mask, SBX_FD_BLOB);

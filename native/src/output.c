@@ -48,23 +48,26 @@ static void note_order(struct output *output, unsigned stream, uint32_t len) {
     }
 }
 
-bool output_read(struct output *output, unsigned stream, int fd) {
-    for (;;) {
-        uint64_t len = output->len[stream];
+bool output_read(struct output *output, unsigned stream, int fd, uint64_t most) {
+    for (uint64_t done = 0; done < most;) {
+        uint64_t len = output->len[stream], room = output->cap - len;
         char extra;
-        bool full = len == output->cap;
-        ssize_t n = full ? read(fd, &extra, 1)
-                         : read(fd, output->data[stream] + len, (size_t)(output->cap - len));
+        ssize_t n = room ? read(fd, output->data[stream] + len, room < most ? room : most)
+                         : read(fd, &extra, 1);
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n <= 0)
-            return true; /* EAGAIN: nothing more for now */
-        if (full) {
+            return n == 0 || errno == EAGAIN; /* nothing more for now; or a pipe that broke */
+        if (!room) {
             output->truncated[stream] = true;
             return false;
         }
         output->len[stream] += (uint64_t)n;
         if (output->ordered)
             note_order(output, stream, (uint32_t)n);
+        done += (uint64_t)n;
     }
+    return true;
 }
 
 void output_end(struct output *output) {

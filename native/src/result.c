@@ -40,7 +40,7 @@ static void drain(struct slot *slot, struct sbx_result *ret) {
     struct output *output = &slot->output;
     for (unsigned i = 0; i < 2; i++)
         if (slot->output_fd[i] >= 0)
-            (void)output_read(output, i, slot->output_fd[i]);
+            (void)output_read(output, i, slot->output_fd[i], UINT64_MAX);
     ret->stdout_len = output->len[0];
     ret->stderr_len = output->len[1];
     ret->segments = output->segments;

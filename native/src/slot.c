@@ -20,7 +20,10 @@
 
 #include "worker.h"
 
-enum { MS = 1000000 };
+enum {
+    MS = 1000000,
+    OUTPUT_TURN = 256 << 10, /* read from one job before others have their turn */
+};
 static const uint64_t SETUP_NS = 10000ull * MS;      /* for building, set-up and reset */
 static const uint64_t FIRST_RETRY_NS = 100ull * MS;  /* after a slot could not be made; doubles */
 static const uint64_t CPU_STEP_NS = MS / 2;          /* least time between two looks at the CPU */
@@ -233,10 +236,18 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
 /* ---- what the slot says ---- */
 
 static void on_cloned(struct worker *worker, struct slot *slot, struct fds *fds) {
-    if (fds->count != 2 || worker_watch(worker, fds->fd[0], EPOLLIN, FROM_INIT, slot) < 0)
-        return; /* the build's time limit will find it */
+    if (!fds->count)
+        return; /* no descriptor was to be had: the build's time limit will find it */
     slot->init_pidfd = take_fd(&fds->fd[0]);
-    slot->mount_namespace = take_fd(&fds->fd[1]);
+    if (fds->count == 2)
+        slot->mount_namespace = take_fd(&fds->fd[1]);
+    if (worker_watch(worker, slot->init_pidfd, EPOLLIN, FROM_INIT, slot) == 0)
+        return;
+    /* Nobody would tell of its end, so wait for it here; it has not been let go yet. */
+    (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL);
+    siginfo_t info;
+    (void)waitid(P_PIDFD, (id_t)slot->init_pidfd, &info, WEXITED | __WALL);
+    close_fd(&slot->init_pidfd);
 }
 
 static void on_built(struct slot *slot, struct fds *fds) {
@@ -261,6 +272,13 @@ static int watch_output(struct worker *worker, struct slot *slot, struct fds *fd
     return 0;
 }
 
+/* What is left in the pipes of a job that is over is nobody's, and must not wake the loop. */
+static void unwatch_output(struct worker *worker, struct slot *slot) {
+    for (int i = 0; i < 2; i++)
+        if (slot->output_fd[i] >= 0 && slot->output.truncated[i])
+            (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->output_fd[i], NULL);
+}
+
 /* A prepared process waits, and has sent its pipes; pid is its own on the host. */
 static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, pid_t pid) {
     slot->job_pid = pid;
@@ -276,15 +294,19 @@ static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, 
 
 static void on_end(struct worker *worker, struct slot *slot, const struct slot_msg *end) {
     bool dying = slot->state == SLOT_DYING; /* killed when it had just ended by itself */
-    if (slot->shared->keep && !dying)
+    /* Before its exec a process may have ended without reading the job's message, which the next
+     * one would take for its own. */
+    bool spent = slot->shared->single_use || !end->exec_ns;
+    if (slot->shared->keep && !dying && !spent)
         slot->held_by = slot->job.job_id;
     enum sbx_reason reason = result_send(worker, slot, end);
+    unwatch_output(worker, slot);
     if (dying)
         return;
     slot->state = SLOT_RESETTING;
     slot->next_cpu_ns = UINT64_MAX;
     slot->deadline_ns = clock_ns(CLOCK_MONOTONIC) + SETUP_NS;
-    if (reason == SBX_REASON_MEMORY || slot->shared->single_use)
+    if (reason == SBX_REASON_MEMORY || spent)
         kill_slot(worker, slot);
 }
 
@@ -299,6 +321,8 @@ static void act(struct worker *worker, struct slot *slot, const struct slot_msg 
         on_end(worker, slot, msg);
     } else if (slot->state == SLOT_DYING) {
         return; /* what else it said before it was killed */
+    } else if (msg->type == SLOT_END) {
+        kill_slot(worker, slot); /* a prepared process gave up before there was a job */
     } else if (msg->type == SLOT_BUILT) {
         on_built(slot, fds);
     } else if (msg->type == SLOT_READY) {
@@ -324,8 +348,10 @@ static bool on_message(struct worker *worker, struct slot *slot) {
         return false;
     /* Closed: init is dead, which its pidfd tells, or was never made. */
     (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->sock, NULL);
-    if (slot->init_pidfd < 0)
+    if (slot->init_pidfd < 0) {
         kill_slot(worker, slot);
+        report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
+    }
     return false;
 }
 
@@ -352,6 +378,13 @@ static void on_oom(struct worker *worker, struct slot *slot) {
         kill_slot(worker, slot); /* its last job's, reported already, or init's own */
 }
 
+static void on_output(struct worker *worker, struct slot *slot, unsigned stream) {
+    if (output_read(&slot->output, stream, slot->output_fd[stream], OUTPUT_TURN))
+        return;
+    slot_kill_job(worker, slot, SBX_REASON_OUTPUT);
+    unwatch_output(worker, slot);
+}
+
 void slot_event(struct worker *worker, struct slot *slot, enum source source) {
     if (source == FROM_SLOT)
         (void)on_message(worker, slot);
@@ -359,10 +392,8 @@ void slot_event(struct worker *worker, struct slot *slot, enum source source) {
         on_init_gone(worker, slot);
     else if (source == FROM_OOM && cgroup_oom(&slot->cgroup))
         on_oom(worker, slot);
-    else if ((source == FROM_STDOUT || source == FROM_STDERR) && slot->active &&
-             !output_read(&slot->output, source == FROM_STDERR,
-                          slot->output_fd[source == FROM_STDERR]))
-        slot_kill_job(worker, slot, SBX_REASON_OUTPUT);
+    else if ((source == FROM_STDOUT || source == FROM_STDERR) && slot->active)
+        on_output(worker, slot, source == FROM_STDERR);
 }
 
 /* ---- time ---- */

@@ -21,7 +21,7 @@ static void exactly_the_cap_is_kept(void) {
     for (size_t count = 99; count <= 101; count++) {
         output_begin(&output, 100, false);
         print(ends[1], 'x', count);
-        CHECK_EQ(output_read(&output, 0, ends[0]), count <= 100);
+        CHECK_EQ(output_read(&output, 0, ends[0], UINT64_MAX), count <= 100);
         CHECK_EQ(output.len[0], count < 100 ? count : 100);
         CHECK_EQ(output.truncated[0], count > 100);
         CHECK_EQ(output.len[1], 0);
@@ -38,9 +38,9 @@ static void a_cap_of_nothing_keeps_nothing(void) {
     REQUIRE(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
     REQUIRE(output_init(&output, 4096) == 0);
     output_begin(&output, 0, true);
-    CHECK(output_read(&output, 1, ends[0]));
+    CHECK(output_read(&output, 1, ends[0], UINT64_MAX));
     print(ends[1], 'x', 1);
-    CHECK(!output_read(&output, 1, ends[0]));
+    CHECK(!output_read(&output, 1, ends[0], UINT64_MAX));
     CHECK_EQ(output.len[1], 0);
     CHECK_EQ(output.segments, 0);
     close_fd(&ends[0]);
@@ -60,7 +60,7 @@ static void order_of_arrival_is_kept(void) {
     } parts[] = {{0, 3}, {0, 2}, {1, 7}, {0, 1}, {1, 1}, {1, 1}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         print(ends[1], 'x', parts[i].count);
-        CHECK(output_read(&output, parts[i].stream, ends[0]));
+        CHECK(output_read(&output, parts[i].stream, ends[0], UINT64_MAX));
     }
     REQUIRE(output.segments == 4);
     CHECK_EQ(output.segment[0], 5);
@@ -79,7 +79,7 @@ static void more_changes_than_are_recorded_do_no_harm(void) {
     output_begin(&output, 65536, true);
     for (unsigned i = 0; i < 2 * SBX_MAX_SEGMENTS; i++) {
         print(ends[1], 'x', 1);
-        CHECK(output_read(&output, i % 2, ends[0]));
+        CHECK(output_read(&output, i % 2, ends[0], UINT64_MAX));
     }
     CHECK_EQ(output.segments, SBX_MAX_SEGMENTS);
     CHECK_EQ(output.len[0] + output.len[1], 2 * SBX_MAX_SEGMENTS);

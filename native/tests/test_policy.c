@@ -8,6 +8,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -150,6 +152,9 @@ static const struct {
     {SYS_mq_timedreceive, ENOSYS},
     {SYS_mq_notify, ENOSYS},
     {SYS_mq_getsetattr, ENOSYS},
+    {SYS_inotify_init1, ENOSYS},
+    {SYS_inotify_add_watch, ENOSYS},
+    {451 /* cachestat */, ENOSYS},
     {SYS_reboot, EPERM},
     {SYS_kexec_load, EPERM},
     {SYS_kexec_file_load, EPERM},
@@ -169,6 +174,7 @@ static const struct {
     {SYS_syslog, EPERM},
     {SYS_nfsservctl, EPERM},
 #ifdef __x86_64__
+    {SYS_inotify_init, ENOSYS},
     {SYS_iopl, EPERM},
     {SYS_ioperm, EPERM},
     {SYS_modify_ldt, EPERM},
@@ -262,16 +268,34 @@ static void clone_makes_no_namespace(void) {
     CHECK_EQ(verdict(ARCH, SYS_clone, thread, 0, 0), 0);
 }
 
-static void terminals_cannot_be_fed(void) {
+static void terminals_cannot_be_fed_and_modules_not_loaded(void) {
     static const struct {
         uint64_t request;
         int error;
-    } cases[] = {{TIOCSTI, EPERM}, {TIOCLINUX, EPERM}, {TIOCSCTTY, 0},
-                 {TCGETS, 0},      {TIOCGWINSZ, 0},    {FIONREAD, 0}};
+    } cases[] = {{TIOCSTI, EPERM},     {TIOCLINUX, EPERM},   {TIOCSETD, EPERM},
+                 {SIOCGIFBR, EPERM},   {SIOCSIFBR, EPERM},   {SIOCBRADDBR, EPERM},
+                 {SIOCBRDELBR, EPERM}, {SIOCGIFVLAN, EPERM}, {SIOCSIFVLAN, EPERM},
+                 {TIOCSCTTY, 0},       {TCGETS, 0},          {TIOCGWINSZ, 0},
+                 {FIONREAD, 0},        {SIOCGIFCONF, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         CHECK_EQ(verdict(ARCH, SYS_ioctl, 0, cases[i].request, 0), cases[i].error);
         CHECK_EQ(verdict(ARCH, SYS_ioctl, 0, cases[i].request | GARBAGE, 0), cases[i].error);
     }
+}
+
+static void core_files_stay_off_and_neighbours_undisturbed(void) {
+    const uint64_t pointer = 0x7ffe00001000;
+    CHECK_EQ(verdict(ARCH, SYS_prlimit64, 0, RLIMIT_CORE, pointer), EPERM);
+    CHECK_EQ(verdict(ARCH, SYS_prlimit64, 0, RLIMIT_CORE | GARBAGE, pointer), EPERM);
+    CHECK_EQ(verdict(ARCH, SYS_prlimit64, 0, RLIMIT_CORE, 1ull << 32), EPERM);
+    CHECK_EQ(verdict(ARCH, SYS_prlimit64, 0, RLIMIT_CORE, 0), 0);
+    CHECK_EQ(verdict(ARCH, SYS_prlimit64, 0, RLIMIT_NOFILE, pointer), 0);
+    CHECK_EQ(verdict(ARCH, SYS_setrlimit, RLIMIT_CORE | GARBAGE, pointer, 0), EPERM);
+    CHECK_EQ(verdict(ARCH, SYS_setrlimit, RLIMIT_NOFILE, pointer, 0), 0);
+    CHECK_EQ(verdict(ARCH, SYS_fcntl, 0, F_NOTIFY | GARBAGE, 0), EPERM);
+    CHECK_EQ(verdict(ARCH, SYS_fcntl, 0, F_GETFL, 0), 0);
+    CHECK_EQ(verdict(ARCH, SYS_prctl, PR_SCHED_CORE | GARBAGE, 0, 0), EPERM);
+    CHECK_EQ(verdict(ARCH, SYS_prctl, PR_SET_NAME, 0, 0), 0);
 }
 
 static void personality_is_the_default_one(void) {
@@ -441,6 +465,8 @@ static void x32_is_denied_by_the_kernel(void) {}
 TEST_MAIN(TEST(every_call_number_has_its_verdict), TEST(another_architecture_can_call_nothing),
           TEST(x32_can_call_nothing), TEST(sockets_are_unix_and_plain_internet),
           TEST(socket_pairs_are_unix), TEST(clone_makes_no_namespace),
-          TEST(terminals_cannot_be_fed), TEST(personality_is_the_default_one),
-          TEST(no_listener_and_no_realtime), TEST(the_kernel_denies), TEST(the_kernel_allows),
-          TEST(int_0x80_is_denied), TEST(x32_is_denied_by_the_kernel))
+          TEST(terminals_cannot_be_fed_and_modules_not_loaded),
+          TEST(core_files_stay_off_and_neighbours_undisturbed),
+          TEST(personality_is_the_default_one), TEST(no_listener_and_no_realtime),
+          TEST(the_kernel_denies), TEST(the_kernel_allows), TEST(int_0x80_is_denied),
+          TEST(x32_is_denied_by_the_kernel))

@@ -114,7 +114,7 @@ def test_only_the_work_directories_are_mounted_writable(client: Client) -> None:
     assert "nodev" in mounts["/dev/shm"]
 
 
-@pytest.mark.parametrize("kind", ["file", "epoll", "event", "timer", "inotify"])
+@pytest.mark.parametrize("kind", ["file", "epoll", "event", "timer"])
 def test_descriptor_flood(client: Client, kind: str) -> None:
     """D11, D12: EMFILE at open_files."""
     found = run_ok(client, "fd_flood", kind, limits={"open_files": 50})

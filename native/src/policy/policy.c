@@ -12,10 +12,12 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -26,6 +28,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -42,6 +46,7 @@ enum {
      * architectures share the numbers, so calls that libseccomp 2.5 has no name for stand below
      * by number. */
     NEWEST_REVIEWED = 469,
+    NR_CACHESTAT = 451,
     NR_STATMOUNT = 457,
     NR_LISTMOUNT = 458,
     NR_OPEN_TREE_ATTR = 467,
@@ -110,6 +115,14 @@ static const struct denied denied_calls[] = {
     DENY(mq_timedreceive, ENOSYS),
     DENY(mq_notify, ENOSYS),
     DENY(mq_getsetattr, ENOSYS),
+    /* Marks and cache are the inode's: through /usr they would show what others run, and when. */
+    DENY(inotify_init, ENOSYS),
+    DENY(inotify_init1, ENOSYS),
+    DENY(inotify_add_watch, ENOSYS),
+    {NR_CACHESTAT, ENOSYS},
+    /* Would wait for the whole machine's disks. A job's own files are in memory: nothing to do. */
+    DENY(sync, 0),
+    DENY(syncfs, 0),
     /* The administrator's. */
     DENY(reboot, EPERM),
     DENY(kexec_load, EPERM),
@@ -167,6 +180,17 @@ static const struct denied_argument denied_arguments[] = {
     DENY_BIT(clone, 0, CLONE_NEWNET),
     DENY_VALUE(ioctl, 1, TIOCSTI),
     DENY_VALUE(ioctl, 1, TIOCLINUX),
+    /* These load kernel modules before they look at capabilities. */
+    DENY_VALUE(ioctl, 1, TIOCSETD),
+    DENY_VALUE(ioctl, 1, SIOCGIFBR),
+    DENY_VALUE(ioctl, 1, SIOCSIFBR),
+    DENY_VALUE(ioctl, 1, SIOCBRADDBR),
+    DENY_VALUE(ioctl, 1, SIOCBRDELBR),
+    DENY_VALUE(ioctl, 1, SIOCGIFVLAN),
+    DENY_VALUE(ioctl, 1, SIOCSIFVLAN),
+    DENY_VALUE(fcntl, 1, F_NOTIFY),         /* as inotify */
+    DENY_VALUE(prctl, 0, PR_SCHED_CORE),   /* would idle the neighbour's hardware thread */
+    DENY_VALUE(setrlimit, 0, RLIMIT_CORE),  /* see deny_core_limit() */
     DENY_BIT(seccomp, 1, SECCOMP_FILTER_FLAG_NEW_LISTENER),
     DENY_POLICY(sched_setscheduler, SCHED_FIFO),
     DENY_POLICY(sched_setscheduler, SCHED_RR),
@@ -259,6 +283,17 @@ static void deny_arguments(scmp_filter_ctx filter) {
     }
 }
 
+/* A core limit of 1 stops even a dump into a program (core(5)), a limit of 0 does not: so that a job
+ * does not feed a process of the host's root, it may not change what init has set. */
+static void deny_core_limit(scmp_filter_ctx filter) {
+    struct scmp_arg_cmp compare[] = {SCMP_CMP64(1, SCMP_CMP_MASKED_EQ, 0xffffffff, RLIMIT_CORE),
+                                     SCMP_CMP64(2, SCMP_CMP_NE, 0)};
+    int error = seccomp_rule_add_exact_array(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 2,
+                                             compare);
+    if (error)
+        die("cannot deny an argument", -error);
+}
+
 /* Returns the number of instructions that libseccomp made of the two tables. */
 static size_t compile_tables(struct sock_filter *ret_program) {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
@@ -273,6 +308,7 @@ static size_t compile_tables(struct sock_filter *ret_program) {
         die("cannot set the filter's attributes", -error);
     deny_calls(filter);
     deny_arguments(filter);
+    deny_core_limit(filter);
     error = seccomp_export_bpf(filter, memfd);
     if (error)
         die("cannot export the filter", -error);

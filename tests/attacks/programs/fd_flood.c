@@ -2,7 +2,6 @@
 #include "attack.h"
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/inotify.h>
 #include <sys/timerfd.h>
 
 int main(int argc, char **argv) {
@@ -11,7 +10,6 @@ int main(int argc, char **argv) {
         int fd = strcmp(kind, "epoll") == 0     ? epoll_create1(0)
                  : strcmp(kind, "event") == 0   ? eventfd(0, 0)
                  : strcmp(kind, "timer") == 0   ? timerfd_create(CLOCK_MONOTONIC, 0)
-                 : strcmp(kind, "inotify") == 0 ? inotify_init1(0)
                                                 : open("/dev/null", O_RDONLY);
         if (fd < 0) {
             say(kind, strerrorname_np(errno));
