@@ -107,7 +107,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_connections_per_uid: Positive32 = 128
     max_requests_per_connection: Positive32 = 1024
     max_message_bytes: Annotated[int, Meta(ge=4096, le=1 * _GIB)] = 64 * _MIB
-    max_write_buffer_bytes: Annotated[int, Meta(ge=65536, le=1 * _GIB)] = 4 * _MIB
+    max_write_buffer_bytes: Annotated[int, Meta(ge=65536, le=1 * _GIB)] = 64 * _MIB
     message_timeout_ns: Positive = 10 * _SECOND
     write_timeout_ns: Positive = 30 * _SECOND
 
@@ -117,7 +117,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     queue_length: Positive32 = 256
     queue_per_tenant: Positive32 = 128
     queue_bytes: Positive = 256 * _MIB
-    batch_jobs: Positive32 = 1024
     mode: Annotated[str, Meta(pattern="^(recycled|fresh)$")] = "recycled"
     collect_bytes: Positive = 16 * _MIB
     max_collect_bytes: Positive = 256 * _MIB

@@ -163,3 +163,25 @@ def test_zero_jobs_means_one_for_each_processor() -> None:
     config = load(environ={})
     assert config.slots >= 1
     assert config.spares == config.slots
+
+
+MANUAL = Path(__file__).parents[3] / "docs" / "sandboxd.toml.5.md"
+
+
+def test_the_manual_lists_every_setting_and_no_other() -> None:
+    listed = set(re.findall(r"^\| `([a-z_]+)` \|", MANUAL.read_text(), re.M))
+    tables = {"limits", "max_limits"}
+    settings = set(Config.__struct_fields__) - tables | set(Limits.__struct_fields__)
+    assert listed == settings
+
+
+@pytest.mark.parametrize("name", Limits.__struct_fields__)
+def test_the_manual_has_the_limits_right(name: str) -> None:
+    row = re.search(rf"^\| `{name}` \| `([^`]*)` \| `([^`]*)` \|", MANUAL.read_text(), re.M)
+    assert row is not None
+    texts = {f"limits.{name}": row[1], f"max_limits.{name}": row[2]}
+    flags = {
+        table: {name: int(text) if text.isdigit() else text}
+        for table, text in (("limits", row[1]), ("max_limits", row[2]))
+    }
+    assert load(environ={}, flags=flags) == Config(), texts
