@@ -21,7 +21,7 @@ from support import invariants
 from support.daemon import Daemon, running
 from support.jobs import job
 from support.raw import RawConnection
-from support.requirements import CLEAN_ENVIRONMENT
+from support.requirements import CLEAN_ENVIRONMENT, need_readable_tree
 
 pytestmark = pytest.mark.usefixtures("require_sandbox")
 
@@ -39,6 +39,7 @@ def shared() -> Iterator[Daemon]:
 
 def as_user(uid: int, daemon: Daemon, script: str) -> "subprocess.Popen[bytes]":
     """Python with a ``client``, as another user."""
+    need_readable_tree()
     code = (
         f"import os; os.setgroups([]); os.setresgid({uid}, {uid}, {uid})\n"
         "from sandboxd_client import Client, RequestError\n"

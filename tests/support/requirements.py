@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 from typing import NoReturn
@@ -38,6 +39,14 @@ def missing() -> str | None:
         if not _has_controller(controller):
             return f"the cgroup controller {controller} is neither in a v1 nor in a v2 hierarchy"
     return None
+
+
+def need_readable_tree() -> None:
+    """Skip a test in which another user runs our Python, where only root can read it: in a checkout
+    in root's home directory."""
+    for path in (Path(sys.executable).absolute(), REPOSITORY):
+        if not all(parent.stat().st_mode & 0o001 for parent in (path, *path.parents)):
+            skip(f"other users cannot read {path}")
 
 
 def missing_compiler() -> str | None:
