@@ -35,8 +35,8 @@ enum sbx_type {
     SBX_MSG_RELEASE = 4, /* struct sbx_control: give up the slot held by job_id */
     SBX_MSG_STATS = 5,   /* struct sbx_control; answered by struct sbx_stats */
     /* helper to sandboxd */
-    SBX_MSG_HELLO = 64,   /* struct sbx_hello: the helper serves */
-    SBX_MSG_RESULT = 65,  /* struct sbx_result + stdout + stderr + segments (or one memfd) */
+    SBX_MSG_HELLO = 64,  /* struct sbx_hello: the helper serves */
+    SBX_MSG_RESULT = 65, /* struct sbx_result + stdout + stderr + segments (or one memfd) */
     SBX_MSG_STATS_IS = 66,
     SBX_MSG_SLOT_ERROR = 67, /* struct sbx_slot_error: a slot could not be made */
 };
@@ -165,9 +165,9 @@ struct sbx_result {
     uint32_t type;
     uint32_t reason; /* enum sbx_reason */
     uint64_t job_id;
-    uint64_t cpu_time_ns;  /* of the whole tree, from exec */
-    uint64_t wall_time_ns; /* from exec to the end of the main process, or to the kill */
-    uint64_t memory_bytes; /* peak without the page cache left at the end */
+    uint64_t cpu_time_ns;       /* of the whole tree, from exec */
+    uint64_t wall_time_ns;      /* from exec to the end of the main process, or to the kill */
+    uint64_t memory_bytes;      /* peak without the page cache left at the end */
     uint64_t memory_peak_bytes; /* as the counter says */
     uint64_t stdout_len;
     uint64_t stderr_len;
@@ -203,8 +203,8 @@ struct sbx_stats {
     uint32_t running;
     uint32_t preparing; /* being made or reset */
     uint32_t held;
-    uint32_t waiting;       /* jobs taken but not started yet */
-    uint64_t jobs;          /* ended since the helper started */
+    uint32_t waiting; /* jobs taken but not started yet */
+    uint64_t jobs;    /* ended since the helper started */
     uint64_t slots_made;
     uint64_t slots_recycled;
     uint64_t slots_retired;

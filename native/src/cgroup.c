@@ -126,8 +126,8 @@ static int open_v2(struct cgroup *cgroup) {
 
 static bool all_open(const struct cgroup *cgroup) {
     return cgroup->memory_limit >= 0 && cgroup->memory_peak >= 0 && cgroup->memory_usage >= 0 &&
-           cgroup->memory_stat >= 0 && cgroup->memory_reclaim >= 0 && cgroup->pids_limit >= 0 && cgroup->pids_events >= 0 &&
-           cgroup->cpu >= 0 && cgroup->oom >= 0;
+           cgroup->memory_stat >= 0 && cgroup->memory_reclaim >= 0 && cgroup->pids_limit >= 0 &&
+           cgroup->pids_events >= 0 && cgroup->cpu >= 0 && cgroup->oom >= 0;
 }
 
 int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index) {
@@ -148,10 +148,11 @@ int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned ind
 }
 
 void cgroup_remove(struct cgroup *cgroup, const struct config *config, unsigned index) {
-    int *fds[] = {&cgroup->memory_limit, &cgroup->memory_swap_limit, &cgroup->memory_peak,
-                  &cgroup->memory_usage, &cgroup->memory_stat,       &cgroup->oom,
-                  &cgroup->memory_reclaim,
-                  &cgroup->pids_limit,   &cgroup->pids_events,       &cgroup->cpu};
+    int *fds[] = {&cgroup->memory_limit,   &cgroup->memory_swap_limit,
+                  &cgroup->memory_peak,    &cgroup->memory_usage,
+                  &cgroup->memory_stat,    &cgroup->oom,
+                  &cgroup->memory_reclaim, &cgroup->pids_limit,
+                  &cgroup->pids_events,    &cgroup->cpu};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         close_fd(fds[i]);
     int kinds = config->cgroup_version == 2 ? 1 : CG_KINDS;
@@ -234,7 +235,8 @@ int cgroup_begin(const struct cgroup *cgroup, struct base *base) {
     uint64_t left = less(base->memory, base->own_memory + base->files);
     if (base->own_memory && left > NOISE_BYTES)
         base->memory = drop_page_cache(cgroup, left);
-    /* v1: any write sets the peak to the present usage; v2: the same, as this descriptor sees it. */
+    /* v1: any write sets the peak to the present usage; v2: the same, as this descriptor sees it.
+     */
     if (cgroup->version == 2)
         (void)put_text(cgroup->memory_peak, "reset"); /* before 6.12 the group is new each time */
     else if (put_text(cgroup->memory_peak, "0") < 0)

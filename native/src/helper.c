@@ -109,8 +109,8 @@ static void reset_signals(void) {
 }
 
 static int serve(int count, char **arguments) {
-    struct config config = {.ctl = -1, .output_max = 64 << 20, .disk_bytes = 64 << 20,
-                            .disk_inodes = 4096};
+    struct config config = {
+        .ctl = -1, .output_max = 64 << 20, .disk_bytes = 64 << 20, .disk_inodes = 4096};
     for (int i = 0; i < count; i++) {
         char *equals = strchr(arguments[i], '=');
         if (!equals)

@@ -51,7 +51,8 @@ static int be_root_of_namespace(struct fault *fault) {
 }
 
 static int prepare_namespaces(struct init *init, struct fault *fault) {
-    /* After the move into the cgroup, so that its path is the root of what /proc/self/cgroup says. */
+    /* After the move into the cgroup, so that its path is the root of what /proc/self/cgroup says.
+     */
     if (unshare(CLONE_NEWCGROUP) < 0)
         return fail(fault, SBX_STEP_CGROUP);
     if (sethostname("sandbox", 7) < 0)
@@ -66,8 +67,11 @@ static int set_constant_rlimits(struct fault *fault) {
     static const struct {
         int resource;
         rlim_t most;
-    } limits[] = {{RLIMIT_CORE, 1}, {RLIMIT_MEMLOCK, 65536}, {RLIMIT_MSGQUEUE, 0},
-                  {RLIMIT_RTPRIO, 0}, {RLIMIT_NICE, 0}};
+    } limits[] = {{RLIMIT_CORE, 1},
+                  {RLIMIT_MEMLOCK, 65536},
+                  {RLIMIT_MSGQUEUE, 0},
+                  {RLIMIT_RTPRIO, 0},
+                  {RLIMIT_NICE, 0}};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         struct rlimit limit;
         if (getrlimit(limits[i].resource, &limit) < 0)
@@ -151,7 +155,8 @@ static int build(struct init *init, struct fault *fault) {
         return fail(fault, SBX_STEP_DEV);
     if (pristine_note(&init->pristine, &init->root) < 0)
         return fail(fault, SBX_STEP_TMPFS);
-    if (make_stack(init, fault) < 0 || set_constant_rlimits(fault) < 0 || drop_capabilities(fault) < 0)
+    if (make_stack(init, fault) < 0 || set_constant_rlimits(fault) < 0 ||
+        drop_capabilities(fault) < 0)
         return -1;
     return install_filter(fault);
 }

@@ -170,8 +170,8 @@ enum { IPC_SHM, IPC_SEM, IPC_MSG, IPC_KINDS };
 struct root {
     int last_pid;           /* /proc/sys/kernel/ns_last_pid, open for writing, or -1 */
     int next_id[IPC_KINDS]; /* /proc/sys/kernel/{shm,sem,msg}_next_id, or -1 */
-    int tmpfs;    /* the job's tmpfs: directories work, tmp, shm */
-    int null;     /* /dev/null */
+    int tmpfs;              /* the job's tmpfs: directories work, tmp, shm */
+    int null;               /* /dev/null */
 };
 
 int root_build(const struct config *config, uint32_t mounts, struct root *ret, struct fault *fault);

@@ -207,8 +207,8 @@ _Noreturn static void become(const struct sbx_job *job, const struct job_spec *s
     if (job->flags & SBX_JOB_COLLECT) {
         int out = fcntl(stdio[1], F_DUPFD_CLOEXEC, 3);
         mark_start(shared);
-        TRY(SBX_STEP_COLLECT, collect_files(work, out, (const char *const *)argv,
-                                            job->limits.file_size_bytes));
+        TRY(SBX_STEP_COLLECT,
+            collect_files(work, out, (const char *const *)argv, job->limits.file_size_bytes));
         _exit(0);
     }
     if (*spec->cwd)

@@ -180,8 +180,8 @@ static int add_dev(int root) {
         char host[32], path[32];
         snprintf(host, sizeof host, "/dev/%s", nodes[i]);
         snprintf(path, sizeof path, "dev/%s", nodes[i]);
-        autoclose int tree = clone_tree(
-            AT_FDCWD, host, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+        autoclose int tree =
+            clone_tree(AT_FDCWD, host, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
         if (tree < 0 || make_file(root, path, "") < 0 || attach(tree, root, path) < 0)
             return -1;
     }
@@ -206,15 +206,15 @@ static int cover(int root, const char *path) {
 
 /* What tells of the host, its kernel or its other users, or lets one change them. */
 static const char *const covered[] = {
-    "proc/kcore",      "proc/keys",          "proc/key-users", "proc/kallsyms",
-    "proc/kmsg",       "proc/sysrq-trigger", "proc/modules",   "proc/timer_list",
-    "proc/sched_debug", "proc/config.gz",    "proc/kpagecount", "proc/kpageflags",
-    "proc/kpagecgroup", "proc/latency_stats", "proc/slabinfo", "proc/vmallocinfo",
-    "proc/iomem",      "proc/ioports",       "proc/interrupts", "proc/softirqs",
-    "proc/locks",      "proc/swaps",         "proc/partitions", "proc/diskstats",
-    "proc/cmdline",    "proc/acpi",          "proc/asound",    "proc/bus",
-    "proc/driver",     "proc/dynamic_debug", "proc/fs",        "proc/irq",
-    "proc/scsi",       "proc/sysvipc",       "proc/tty",
+    "proc/kcore",       "proc/keys",          "proc/key-users",  "proc/kallsyms",
+    "proc/kmsg",        "proc/sysrq-trigger", "proc/modules",    "proc/timer_list",
+    "proc/sched_debug", "proc/config.gz",     "proc/kpagecount", "proc/kpageflags",
+    "proc/kpagecgroup", "proc/latency_stats", "proc/slabinfo",   "proc/vmallocinfo",
+    "proc/iomem",       "proc/ioports",       "proc/interrupts", "proc/softirqs",
+    "proc/locks",       "proc/swaps",         "proc/partitions", "proc/diskstats",
+    "proc/cmdline",     "proc/acpi",          "proc/asound",     "proc/bus",
+    "proc/driver",      "proc/dynamic_debug", "proc/fs",         "proc/irq",
+    "proc/scsi",        "proc/sysvipc",       "proc/tty",
 };
 
 /* Absent without CONFIG_CHECKPOINT_RESTORE; slots are then used once (init.c, reset.c). */
@@ -284,7 +284,8 @@ int tmpfs_resize(int mount, uint64_t bytes, uint32_t inodes) {
     return sys_fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL);
 }
 
-/* An empty root, attached on /tmp of this mount namespace, as move_mount needs an attached target. */
+/* An empty root, attached on /tmp of this mount namespace, as move_mount needs an attached target.
+ */
 static int make_root(void) {
     static const char *const options[] = {"size", "1m", "nr_inodes", "512", "mode", "0755", NULL};
     struct mount_attr private = {.propagation = 1 << 18 /* MS_PRIVATE */};

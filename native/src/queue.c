@@ -86,8 +86,8 @@ static void make_room(struct worker *worker, const struct sbx_job *job) {
 static bool expected(struct worker *worker, const struct sbx_job *job) {
     for (unsigned i = 0; i < worker->slot_count; i++) {
         const struct slot *slot = &worker->slot[i];
-        bool coming = slot->state == SLOT_EMPTY || slot->state == SLOT_BUILDING ||
-                      slot->state == SLOT_DYING;
+        bool coming =
+            slot->state == SLOT_EMPTY || slot->state == SLOT_BUILDING || slot->state == SLOT_DYING;
         if (coming && slot->mounts == job->mounts)
             return true;
     }

@@ -131,8 +131,8 @@ enum sbx_reason result_send(struct worker *worker, struct slot *slot, const stru
     return result.reason;
 }
 
-void result_send_unstarted(struct worker *worker, const struct sbx_job *job,
-                           enum sbx_reason reason, struct fault fault) {
+void result_send_unstarted(struct worker *worker, const struct sbx_job *job, enum sbx_reason reason,
+                           struct fault fault) {
     struct sbx_result result = {.type = SBX_MSG_RESULT,
                                 .reason = reason,
                                 .job_id = job->job_id,

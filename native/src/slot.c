@@ -24,9 +24,9 @@ enum {
     MS = 1000000,
     OUTPUT_TURN = 256 << 10, /* read from one job before others have their turn */
 };
-static const uint64_t SETUP_NS = 10000ull * MS;      /* for building, set-up and reset */
-static const uint64_t FIRST_RETRY_NS = 100ull * MS;  /* after a slot could not be made; doubles */
-static const uint64_t CPU_STEP_NS = MS / 2;          /* least time between two looks at the CPU */
+static const uint64_t SETUP_NS = 10000ull * MS;     /* for building, set-up and reset */
+static const uint64_t FIRST_RETRY_NS = 100ull * MS; /* after a slot could not be made; doubles */
+static const uint64_t CPU_STEP_NS = MS / 2;         /* least time between two looks at the CPU */
 
 static void forget(struct slot *slot) {
     slot->sock = slot->init_pidfd = slot->tmpfs = slot->network = -1;
@@ -43,8 +43,8 @@ int slot_init(struct slot *slot, const struct config *config, unsigned index) {
     slot->mount_namespace = -1;
     forget(slot);
     cgroup_init(&slot->cgroup);
-    slot->shared = mmap(NULL, sizeof *slot->shared, PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    slot->shared =
+        mmap(NULL, sizeof *slot->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (slot->shared == MAP_FAILED ||
         madvise(slot->shared, sizeof *slot->shared, MADV_DONTFORK) < 0)
         return -1;
@@ -214,8 +214,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     uint64_t now = clock_ns(CLOCK_MONOTONIC);
     bool ready = apply(slot, job, &fault) == 0;
     slot->shared->single_use =
-        !slot->shared->keep &&
-        (job->mode == SBX_MODE_FRESH || slot->tainted || !worker->recycles);
+        !slot->shared->keep && (job->mode == SBX_MODE_FRESH || slot->tainted || !worker->recycles);
     if (!ready || message_send(slot->sock, parts, 2, &waiting->fds) < 0) {
         if (!fault.step)
             fail(&fault, SBX_STEP_BLOB);

@@ -263,7 +263,7 @@ static unsigned count_cpus(void) {
 int worker_run(const struct config *config, int sock) {
     struct worker worker = {.config = config, .sock = sock, .cpus = count_cpus()};
     const int buffer = SEND_BUFFER;
-    const struct rlimit no_core = {1, 1}; /* init.c says why not 0 */
+    const struct rlimit no_core = {1, 1};   /* init.c says why not 0 */
     (void)setrlimit(RLIMIT_CORE, &no_core); /* where the host allows less, so be it */
     /* Needs CAP_NET_ADMIN; without it the default (200 KiB) holds a few results less. */
     (void)setsockopt(sock, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);

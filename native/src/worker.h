@@ -36,15 +36,15 @@ struct slot {
     uint64_t disk_bytes;
     uint32_t disk_inodes;
 
-    bool active;               /* a job is in it and has not been reported */
-    struct sbx_job job;        /* that job */
-    enum sbx_reason reason;    /* why it was killed; 0 while it was not */
-    uint64_t started_ns;       /* when the job message was sent */
+    bool active;            /* a job is in it and has not been reported */
+    struct sbx_job job;     /* that job */
+    enum sbx_reason reason; /* why it was killed; 0 while it was not */
+    uint64_t started_ns;    /* when the job message was sent */
     uint64_t killed_ns;
-    uint64_t deadline_ns;      /* wall limit, or the limit of building and resetting */
-    uint64_t next_cpu_ns;      /* when the CPU limit can be reached at the earliest */
+    uint64_t deadline_ns; /* wall limit, or the limit of building and resetting */
+    uint64_t next_cpu_ns; /* when the CPU limit can be reached at the earliest */
     uint64_t retry_at_ns;
-    unsigned failures;         /* in a row, of building */
+    unsigned failures; /* in a row, of building */
 };
 
 /* A job that waits for a slot. */
@@ -99,12 +99,12 @@ uint64_t slot_next(const struct slot *slot);
 
 /* ---- result.c ---- */
 
-/* Reports the job of this slot; end is what init said, or NULL when the slot was killed. Returns why
- * the job ended. */
+/* Reports the job of this slot; end is what init said, or NULL when the slot was killed. Returns
+ * why the job ended. */
 enum sbx_reason result_send(struct worker *worker, struct slot *slot, const struct slot_msg *end);
 /* For a job that never got into a slot. */
-void result_send_unstarted(struct worker *worker, const struct sbx_job *job,
-                           enum sbx_reason reason, struct fault fault);
+void result_send_unstarted(struct worker *worker, const struct sbx_job *job, enum sbx_reason reason,
+                           struct fault fault);
 
 /* ---- queue.c ---- */
 

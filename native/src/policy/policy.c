@@ -188,9 +188,9 @@ static const struct denied_argument denied_arguments[] = {
     DENY_VALUE(ioctl, 1, SIOCBRDELBR),
     DENY_VALUE(ioctl, 1, SIOCGIFVLAN),
     DENY_VALUE(ioctl, 1, SIOCSIFVLAN),
-    DENY_VALUE(fcntl, 1, F_NOTIFY),         /* as inotify */
+    DENY_VALUE(fcntl, 1, F_NOTIFY),        /* as inotify */
     DENY_VALUE(prctl, 0, PR_SCHED_CORE),   /* would idle the neighbour's hardware thread */
-    DENY_VALUE(setrlimit, 0, RLIMIT_CORE),  /* see deny_core_limit() */
+    DENY_VALUE(setrlimit, 0, RLIMIT_CORE), /* see deny_core_limit() */
     DENY_BIT(seccomp, 1, SECCOMP_FILTER_FLAG_NEW_LISTENER),
     DENY_POLICY(sched_setscheduler, SCHED_FIFO),
     DENY_POLICY(sched_setscheduler, SCHED_RR),
@@ -283,8 +283,8 @@ static void deny_arguments(scmp_filter_ctx filter) {
     }
 }
 
-/* A core limit of 1 stops even a dump into a program (core(5)), a limit of 0 does not: so that a job
- * does not feed a process of the host's root, it may not change what init has set. */
+/* A core limit of 1 stops even a dump into a program (core(5)), a limit of 0 does not: so that a
+ * job does not feed a process of the host's root, it may not change what init has set. */
 static void deny_core_limit(scmp_filter_ctx filter) {
     struct scmp_arg_cmp compare[] = {SCMP_CMP64(1, SCMP_CMP_MASKED_EQ, 0xffffffff, RLIMIT_CORE),
                                      SCMP_CMP64(2, SCMP_CMP_NE, 0)};
