@@ -46,6 +46,8 @@ class StartedJob:
 
     def ended(self, outcome: Outcome) -> None:
         self.outcome = outcome
+        if self.staged is not None and self.staged.stdin is not None:
+            self.staged.stdin.finish()  # Of a job that never got its place, nobody else does.
         if self._stream:
             what = "error" if isinstance(outcome, RequestError) else "result"
             value = rpc.error_map(outcome) if isinstance(outcome, RequestError) else outcome
@@ -114,9 +116,6 @@ class ConnectionJobs:
 
     def _started_done(self, started: StartedJob, outcome: Outcome) -> None:
         self.live.discard(started.job)
-        # The outcome may be kept for long; the job's files need not be.
-        started.staged = None
-        started.job.spec = msgspec.structs.replace(started.job.spec, files=())
         started.ended(outcome)
 
     def find(self, token: str) -> StartedJob:

@@ -160,6 +160,8 @@ class Connection:
             if frame is NEED_DATA:
                 break
             self._handle(frame)  # type: ignore[arg-type] # mypy knows no sentinels
+            if self.closed:
+                break
             self.passed.message_ended()
             count += 1
             if count % _REQUESTS_PER_WAKEUP == 0:
@@ -282,7 +284,7 @@ class Connection:
 
     def _refuse(self, why: str) -> None:
         """The client does not speak the protocol: say so, as far as one can, and close."""
-        _log.warning("connection refused %s", fields(uid=self.peer.uid, why=why))
+        _log.debug("connection refused %s", fields(uid=self.peer.uid, why=why))
         error = RequestError(INVALID_ARGUMENT, why)
         self.notify("error", rpc.error_map(error))
 

@@ -107,7 +107,11 @@ class Server:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             client.setblocking(False)
-            peer = identify(client, self.config)
+            try:
+                peer = identify(client, self.config)
+            except OSError:
+                client.close()
+                continue
             refusal = self._refusal(peer)
             if refusal is None:
                 nursery.start_soon(self._serve_client, client, peer)
@@ -130,6 +134,9 @@ class Server:
         self._by_uid[peer.uid] += 1
         try:
             await connection.run()
+        except Exception:
+            # A mistake of ours on one connection must not end all the others.
+            _log.exception("a connection failed %s", fields(uid=peer.uid))
         finally:
             self.connections.discard(connection)
             self._by_uid[peer.uid] -= 1

@@ -12,7 +12,7 @@ from sandboxd.engine import results, wire
 from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.results import StageEnd
 from sandboxd.protocol.errors import RequestError
-from sandboxd.protocol.jobs import JobSpec
+from sandboxd.protocol.jobs import JobSpec, Stage
 from sandboxd.protocol.limits import JobLimits
 from sandboxd.protocol.models import Result, StagesResult
 
@@ -42,6 +42,8 @@ class Stdio:
 
 
 NO_STDIO: Final = Stdio()
+# What a job that has ended still has to run.
+NOTHING: Final = JobSpec(run=Stage(argv=(), env=(), cwd=b"", stdin=b"", limits=None))
 
 
 class Job:

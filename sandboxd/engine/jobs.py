@@ -17,7 +17,17 @@ from sandboxd.engine import results, wire
 from sandboxd.engine.admission import Admission
 from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.helper import HelperLink, Keeper
-from sandboxd.engine.job import ENDED, NO_STDIO, WAITING, Job, OnEnd, Outcome, Stdio, nobody
+from sandboxd.engine.job import (
+    ENDED,
+    NO_STDIO,
+    NOTHING,
+    WAITING,
+    Job,
+    OnEnd,
+    Outcome,
+    Stdio,
+    nobody,
+)
 from sandboxd.engine.memfd import sealed_memfd
 from sandboxd.engine.results import StageEnd
 from sandboxd.engine.scheduler import Scheduler
@@ -120,6 +130,7 @@ class Engine:
 
     def _deliver(self, job: Job, outcome: Outcome) -> None:
         job.state = ENDED
+        job.spec = NOTHING  # Its input may be large, and the job be kept for a late job.wait.
         if job.stdio is not NO_STDIO:
             job.stdio.close()
         last = outcome

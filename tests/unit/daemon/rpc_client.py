@@ -50,7 +50,7 @@ class Client:
     async def answer(self, msgid: int) -> Any:
         """The result of a request that succeeded, in its turn."""
         kind, seen, error, result = await self.message()
-        assert (kind, seen, error) == (1, msgid, None)
+        assert (kind, seen, error) == (1, msgid, None), (kind, seen, error, result)
         return result
 
     async def error(self, msgid: int) -> Any:

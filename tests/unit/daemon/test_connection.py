@@ -271,6 +271,18 @@ async def test_more_descriptors_than_are_taken(client: Client) -> None:
     assert await client.message() is None
 
 
+async def test_a_mistake_of_ours_fails_one_request_or_one_connection(
+    server: Server, client: Client, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistake(*_: object) -> object:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(server.methods, "job.run", mistake)
+    error = await client.refused("job.run", RUN)
+    assert (error["code"], "see its log" in error["message"]) == ("internal", True)
+    await client.call("server.health")
+
+
 # -- started jobs -----------------------------------------------------------------------------
 
 

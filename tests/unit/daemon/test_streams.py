@@ -349,6 +349,17 @@ async def test_writes_before_the_job_has_its_place(client: Client, peer: Peer) -
         os.close(fd)
 
 
+async def test_writes_to_a_job_that_is_cancelled_in_the_queue(client: Client, peer: Peer) -> None:
+    for _ in range(2):
+        await client.call("job.start", {"argv": ["x"]})
+    token = (await client.call("job.start", {"argv": ["x"], "stdin_stream": True}))["job"]
+    write = client.send("job.write", {"job": token, "data": b"never read"})
+    cancel = client.send("job.cancel", {"job": token})
+    assert await client.answer(write) == {}
+    assert await client.answer(cancel) == {}
+    assert (await client.call("job.wait", {"job": token}))["status"] == "cancelled"
+
+
 async def test_terminal_of_a_job(client: Client, peer: Peer) -> None:
     token, message = await started(client, peer, tty={"rows": 5, "columns": 50})
     assert message.fields["flags"] & wire.JOB_TTY
