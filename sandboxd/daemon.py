@@ -168,6 +168,7 @@ class Daemon:
                 nursery.start_soon(self.server.serve, sock)
                 self._say_ready(ready_fd)
                 nursery.start_soon(self._watch_lifeline)
+                nursery.start_soon(self._read_kernel_check)
                 nursery.start_soon(self._feed_watchdog)
                 await self._stop.wait()
                 await self._finish()
@@ -225,6 +226,11 @@ class Daemon:
                 if self._stop.is_set():
                     self._hurry.cancel()  # The second one: somebody has lost patience.
                 self._stop.set()
+
+    async def _read_kernel_check(self) -> None:
+        """So that the process that made it is reaped; a failure is told to those who ask."""
+        with contextlib.suppress(HostError):
+            await trio.to_thread.run_sync(self._started.kernel.features, abandon_on_cancel=True)
 
     async def _watch_lifeline(self) -> None:
         """The process that started a private daemon holds the other end of a pipe."""

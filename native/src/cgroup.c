@@ -30,7 +30,11 @@ static int open_in(int dir, const char *name, int flags) {
 
 static int put_text(int fd, const char *text) {
     size_t len = strlen(text);
-    return pwrite(fd, text, len, 0) == (ssize_t)len ? 0 : -1;
+    ssize_t n;
+    do
+        n = pwrite(fd, text, len, 0);
+    while (n < 0 && errno == EINTR); /* a memory limit waits for reclaim, which a signal ends */
+    return n == (ssize_t)len ? 0 : -1;
 }
 
 static int put_number(int fd, uint64_t value) {
