@@ -150,6 +150,7 @@ def test_socket_activation_starts_the_service_and_keeps_the_socket() -> None:
             assert client.run(["/bin/true"]).status == "ok"
     finally:
         run("systemctl", "stop", "sandboxd.socket", "sandboxd.service")
+    assert not Path(SOCKET).exists()
 
 
 @pytest.mark.usefixtures("service")
@@ -200,6 +201,7 @@ def test_a_stop_leaves_no_process_and_no_cgroup() -> None:
     run("systemctl", "stop", "sandboxd.service")
     assert time.monotonic() - start < 10.0
     assert not CGROUP.exists()
+    assert not Path(SOCKET).exists()
     assert property_of("sandboxd.service", "Result") == "success"
     left = subprocess.run(["pgrep", "-a", "sandbox"], capture_output=True, text=True, check=False)
     assert not left.stdout
