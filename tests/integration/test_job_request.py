@@ -132,7 +132,7 @@ def test_every_limit_reaches_the_job(client: Client) -> None:
     assert found["fsize"] == str(3 * MIB)
     assert found["nofile"] == "33"
     assert found["stack"] == str(5 * MIB)
-    assert (found["core"], found["as"]) == ("0", "-1")
+    assert (found["core"], found["as"]) == ("1", "-1")
 
 
 def test_limits_at_the_maximum(client: Client) -> None:
