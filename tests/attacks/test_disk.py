@@ -66,7 +66,7 @@ def test_tree_that_is_hard_to_delete(client: Client) -> None:
 def test_core_is_not_dumped(client: Client) -> None:
     """D7: signaled with SIGABRT; no core file, and the limit cannot be raised."""
     result = run(client, "dump_core", collect=["**"])
-    assert (result.status, result.signal) == ("signaled", signal.SIGABRT)
+    assert (result.status, result.signal) == ("signaled", signal.SIGABRT), result
     assert report(result.stdout) == {"rlimit_core": "EPERM"}
     assert list(result.files) == ["dump_core"]
 

@@ -8,10 +8,9 @@ import pytest
 from sandboxd_client import Client, RequestError
 from support.daemon import Daemon
 from support.jobs import run_ok
+from support.requirements import USER_MODE_LINUX
 
-NATIVE_X86_64 = (
-    platform.machine() == "x86_64" and b"User Mode Linux" not in Path("/proc/cpuinfo").read_bytes()
-)
+NATIVE_X86_64 = platform.machine() == "x86_64" and not USER_MODE_LINUX
 # User Mode Linux takes int 0x80 for a native call of the same number.
 x86_64_only = pytest.mark.skipif(not NATIVE_X86_64, reason="needs an x86-64 kernel's entry points")
 

@@ -107,17 +107,10 @@ def test_packet_counters_of_a_fresh_sandbox(one: Client) -> None:
 def test_traces_can_be_left_at_all(one: Client) -> None:
     """X7: the attack is real: what the first job does works for itself, as far as it is allowed."""
     found = run_ok(one, "leave_traces")
-    for name in (
-        "shm",
-        "sem",
-        "msg",
-        "posix_shm",
-        "abstract",
-        "port",
-        "chmod_/work",
-        "utimes_/work",
-    ):
+    for name in ("shm", "sem", "msg", "posix_shm", "abstract", "chmod_/work", "utimes_/work"):
         assert found[name] == "ok", name
+    # Without a loopback device the kernel may say that it has no such address.
+    assert found["port"] in {"ok", "EADDRNOTAVAIL"}
     # Forbidden rather than cleaned up.
     for name in ("hostname", "domainname", "mount", "keyring", "keyring_user", "sysctl",
                  "sysctl_net", "oom_init", "mq"):  # fmt: skip

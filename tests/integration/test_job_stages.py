@@ -63,7 +63,7 @@ def test_each_stage_is_measured_alone(client: Client) -> None:
     files = executable("burn") | executable("touch_memory")
     first = {"argv": ["./burn", "150"]}
     result = stages(client, first, argv=["./touch_memory", str(8 * MIB)], files=files)
-    assert 145 * MS < result.compile.cpu_time_ns < 200 * MS
+    assert 120 * MS < result.compile.cpu_time_ns < 200 * MS
     assert result.run is not None
     assert result.run.cpu_time_ns < 50 * MS
     alone = run(client, "touch_memory", str(8 * MIB)).memory_bytes

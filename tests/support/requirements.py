@@ -17,6 +17,10 @@ CLEAN_ENVIRONMENT = {
     name: value for name, value in os.environ.items() if not name.startswith("SANDBOXD_")
 }
 
+USER_MODE_LINUX = b"User Mode Linux" in Path("/proc/cpuinfo").read_bytes()
+# User Mode Linux counts CPU time in ticks, and whose tick it is is a matter of chance.
+CPU_GRAIN_NS = 20_000_000 if USER_MODE_LINUX else 0
+
 _CONTROLLERS = ("memory", "pids")
 
 
