@@ -31,6 +31,7 @@ _log = logging.getLogger("sandboxd")
 
 # For the keeper to kill what runs and remove the cgroups.
 _KEEPER_TIMEOUT_S: Final = 10.0
+_PRECEDENCE: Final = -10  # nice value, as the helper's
 _SELFTEST_TIMEOUT_S: Final = 20.0
 # A judge's jobs are many and short-lived: collect seldom, and never what was there at the start.
 _GC_THRESHOLDS: Final = (20_000, 20, 50)
@@ -68,7 +69,7 @@ def acquire(config: Config, *, listen: bool) -> Started:
         groups.remove()
         raise
     started = Started(config, groups, keeper, kernel, sock, probe)
-    _schedule_in_batches()
+    _schedule()
     try:
         _drop(identity)
     except BaseException:
@@ -135,11 +136,13 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _schedule_in_batches() -> None:
-    """With SCHED_BATCH (sched(7)) whom sandboxd wakes does not take the CPU from it: on a busy host
-    it then handles several results at a time. On an idle one it changes nothing."""
-    with contextlib.suppress(OSError):  # refused by a service manager's filter: no harm done
+def _schedule() -> None:
+    """Before the jobs, as the helper is. With SCHED_BATCH (sched(7)) whom sandboxd wakes does not
+    take the CPU from it: on a busy host it then handles several results at a time."""
+    with contextlib.suppress(OSError):  # Without the right to, or under a filter: no harm done.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _PRECEDENCE)
 
 
 class Daemon:

@@ -22,6 +22,7 @@ enum {
     /* Memory counters are charged in batches of 64 pages on each CPU (MEMCG_CHARGE_BATCH); below
      * this much a difference says nothing about page cache. */
     NOISE_BYTES = 1 << 20,
+    STALE_BYTES = 2 << 20, /* of page cache, before a job is made to start without it */
 };
 
 static int open_in(int dir, const char *name, int flags) {
@@ -237,7 +238,7 @@ static uint64_t drop_page_cache(const struct cgroup *cgroup, uint64_t left) {
 int cgroup_begin(const struct cgroup *cgroup, struct base *base) {
     base->memory = get_number(cgroup->memory_usage);
     uint64_t left = less(base->memory, base->own_memory + base->files);
-    if (base->own_memory && left > NOISE_BYTES)
+    if (base->own_memory && left > STALE_BYTES)
         base->memory = drop_page_cache(cgroup, left);
     /* v1: any write sets the peak to the present usage; v2: the same, as this descriptor sees it.
      */

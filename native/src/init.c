@@ -147,6 +147,7 @@ static int make_stack(struct init *init, struct fault *fault) {
 
 static int build(struct init *init, struct fault *fault) {
     keeper_signals(SIG_DFL); /* jobs inherit what init has */
+    (void)setpriority(PRIO_PROCESS, 0, 0); /* needs no right, as the helper is above that */
     (void)umask(022); /* whatever the administrator's is: the job must be able to look around */
     if (be_root_of_namespace(fault) < 0 || prepare_namespaces(init, fault) < 0 ||
         root_build(init->plan->config, init->plan->mounts, &init->root, fault) < 0)
@@ -260,9 +261,13 @@ static int run_one(struct init *init, struct fault *fault) {
     tell(init, end, NULL);
     if (single_use || !end.exec_ns)
         return -1; /* the worker kills this slot */
-    if (!keep && slot_reset(&init->pristine, fault) < 0)
+    /* A message wakes its reader on the CPU of the writer, who is expected to sleep soon: without
+     * giving way, the report would wait for the reset, and its reader for the next process. */
+    (void)sched_yield();
+    if ((!keep && slot_reset(&init->pristine, fault) < 0) || rewind_pids(init, fault) < 0)
         return -1;
-    return rewind_pids(init, fault);
+    (void)sched_yield();
+    return 0;
 }
 
 void init_main(const struct slot_plan *plan, int go) {
