@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from sandboxd_client import Client, RequestError
-from support.jobs import GIB, KIB, MIB, run, run_ok, run_or_refusal
+from support.jobs import GIB, MIB, run, run_ok, run_or_refusal
 from support.programs import report
 
 
@@ -187,7 +187,8 @@ def test_result_of_an_ordinary_job(client: Client) -> None:
     assert "files" not in result.raw
     assert result.cpu_time_ns > 0
     assert result.wall_time_ns > 0
-    assert 64 * KIB < result.memory_bytes <= result.memory_peak_bytes
+    # Counters move in batches of 64 pages for each processor: a small program may not move them.
+    assert 0 <= result.memory_bytes <= result.memory_peak_bytes < 8 * MIB
     assert result.memory_source in {"cgroup.peak", "memory.peak", "memory.max_usage_in_bytes"}
 
 
