@@ -59,7 +59,7 @@ def test_memory_is_exact(client: Client, mode: str, size: int) -> None:
     nothing = run(client, "touch_memory", "0", mode=mode)
     assert nothing.memory_bytes < 2 * SLACK
     result = run(client, "touch_memory", str(size * MIB), mode=mode)
-    assert abs(result.memory_bytes - nothing.memory_bytes - size * MIB) < SLACK // 2
+    assert abs(result.memory_bytes - nothing.memory_bytes - size * MIB) < SLACK
     assert abs(result.memory_bytes - size * MIB) < 2 * SLACK
 
 
