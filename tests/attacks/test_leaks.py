@@ -202,7 +202,8 @@ def test_sandbox_never_passes_to_another_tenant(require_sandbox: None) -> None:
                 assert client.info()["tenant"] == uid
                 assert packets(run(client, "find_traces")) == unused
                 for _ in range(3):
-                    assert run(client, "leave_traces", "network").status == "ok"
+                    used = run(client, "leave_traces", "network")
+                    assert used.status == "ok", used
 
 
 @contextlib.contextmanager
