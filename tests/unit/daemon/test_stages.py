@@ -1,13 +1,16 @@
 """Jobs of several steps: the slot is held, handed on and given up in every way they can end."""
 
+import errno
 import os
 
+import pytest
 import trio.testing
 from engine_peer import Message, Peer
 from rpc_client import Client
 from test_collect import END, entry
 
 from sandboxd.engine import wire
+from sandboxd.engine.jobs import Engine
 
 TWO = {"argv": ["run"], "compile": {"argv": ["compile"]}, "files": {"a.c": "x"}}
 
@@ -131,6 +134,55 @@ async def test_cancelled_between_the_stages(client: Client, peer: Peer) -> None:
     assert (await peer.receive()).kind == wire.MSG_RELEASE
 
 
+async def released(peer: Peer, job_id: int) -> None:
+    release = await peer.receive()
+    assert (release.kind, release.fields["job_id"]) == (wire.MSG_RELEASE, job_id)
+
+
+async def test_a_second_stage_cancelled_before_it_has_its_slot(client: Client, peer: Peer) -> None:
+    """The helper had not started it, so the slot of the first stage is held still."""
+    token = (await client.call("job.start", TWO))["job"]
+    first, _ = await stage(peer)
+    peer.result(first, flags=wire.RESULT_HELD)
+    second, _ = await stage(peer)
+    await client.call("job.cancel", {"job": token})
+    assert (await peer.receive()).kind == wire.MSG_KILL
+    peer.result(second, reason=wire.REASON_CANCELLED)
+    assert (await client.call("job.wait", {"job": token}))["run"]["status"] == "cancelled"
+    await released(peer, first)
+
+
+async def test_the_client_goes_before_the_second_stage_has_its_slot(
+    client: Client, peer: Peer
+) -> None:
+    client.send("job.run", TWO)
+    first, _ = await stage(peer)
+    peer.result(first, flags=wire.RESULT_HELD)
+    second, _ = await stage(peer)
+    client.sock.close()
+    assert (await peer.receive()).kind == wire.MSG_KILL
+    peer.result(second, reason=wire.REASON_CANCELLED)
+    await released(peer, first)
+
+
+async def test_a_second_stage_that_could_not_be_sent(
+    client: Client, engine: Engine, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    msgid = client.send("job.run", TWO | {"collect": ["*"]})
+    first, _ = await stage(peer)
+    launch = engine.launch
+
+    def fail(*args: object, **fields: object) -> int:
+        monkeypatch.setattr(engine, "launch", launch)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(engine, "launch", fail)
+    peer.result(first, flags=wire.RESULT_HELD)
+    await released(peer, first)
+    result = await client.answer(msgid)
+    assert "Too many open files" in result["message"]
+
+
 async def test_the_helper_dies_in_the_second_stage(client: Client, peer: Peer) -> None:
     msgid = client.send("job.run", TWO)
     first, _ = await stage(peer)
@@ -163,8 +215,6 @@ async def test_the_client_goes_in_each_stage(client: Client, peer: Peer) -> None
 
 
 async def test_input_files_that_do_not_fit(client: Client, peer: Peer) -> None:
-    import errno
-
     msgid = client.send("job.run", TWO)
     first, _ = await stage(peer)
     peer.result(first, reason=wire.REASON_SETUP, step=wire.STEP_FILE, error=errno.ENOSPC)
