@@ -130,6 +130,8 @@ class Engine:
 
     def _deliver(self, job: Job, outcome: Outcome) -> None:
         job.state = ENDED
+        if job.spec.compile is not None and isinstance(outcome, Result):
+            outcome = StagesResult(outcome)  # It ended before or instead of its first stage.
         job.spec = NOTHING  # Its input may be large, and the job be kept for a late job.wait.
         if job.stdio is not NO_STDIO:
             job.stdio.close()
@@ -201,13 +203,19 @@ class Engine:
             raise
         return job_id
 
-    def give_up_stage(self, job: Job) -> None:
+    def give_up_stage(self, job: Job, after: int) -> None:
         """The task that waited for the job's present stage is gone: kill the stage, and free the
-        job's place once the helper has reported its end."""
+        job's place and slot once the helper has reported its end.
+
+        ``after`` is the job whose slot the stage was to continue in, or 0. A stage that is killed
+        before it has started leaves that slot held.
+        """
 
         def ended(end: StageEnd | None) -> None:
             if end is not None and end.helper.flags & wire.RESULT_HELD:
                 self.control(wire.MSG_RELEASE, end.helper.job_id)
+            elif after:
+                self.control(wire.MSG_RELEASE, after)
             self.finish(job, results.cancelled())
 
         self._active[job.stage_id] = ended

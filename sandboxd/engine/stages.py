@@ -38,7 +38,8 @@ class StagedJob:
         self._engine = engine
         self._job = job
         self._sink = sink
-        self._held = 0
+        self._held = 0  # The job whose slot is held for the next stage.
+        self._after = 0  # The one whose slot the present stage continues in.
         self._given_up = False
         self._terminal: int | None = None
 
@@ -50,8 +51,6 @@ class StagedJob:
             outcome = await self._steps()
         except RequestError as error:
             outcome = error
-        except OSError as exc:
-            outcome = not_started(exc)
         except Exception:
             # One job's trouble must not take the connection, and its other jobs, with it.
             _log.exception("a job could not be run %s", fields(tenant=self._job.tenant))
@@ -93,6 +92,8 @@ class StagedJob:
             return await self._stage(
                 "compile", stage, job.compile_limits, ends, job.spec.files, wire.JOB_HOLD
             )
+        except OSError as exc:
+            return not_started(exc)
         finally:
             ends.close()
 
@@ -114,6 +115,8 @@ class StagedJob:
                 ends.add_output("stderr")
             self._terminal = ends.terminal
             return await self._stage("run", spec.run, job.limits, ends, files, flags)
+        except OSError as exc:
+            return not_started(exc)
         finally:
             self._terminal = None
             ends.close()
@@ -186,7 +189,10 @@ class StagedJob:
             return result
         collected = collect.Collected({}, truncated=True)
         if self._held and not self._job.cancel_reason:
-            collected = await self._collect()
+            try:
+                collected = await self._collect()
+            except OSError as exc:
+                _log.error("output files were not collected %s", fields(why=exc.strerror))
         return msgspec.structs.replace(
             result, files=collected.files, files_truncated=collected.truncated
         )
@@ -225,19 +231,29 @@ class StagedJob:
         stdio: Stdio,
         on_end: Callable[[StageEnd | None], None],
     ) -> None:
-        after, self._held = self._held, 0
         self._engine.launch(
-            self._job, stage, limits, on_end, files=files, flags=flags, after=after, stdio=stdio
+            self._job,
+            stage,
+            limits,
+            on_end,
+            files=files,
+            flags=flags,
+            after=self._held,
+            stdio=stdio,
         )
+        self._after, self._held = self._held, 0
 
     def ended(self, end: StageEnd | None) -> None:
+        self._job.stage_id = 0
         if end is not None and end.helper.flags & wire.RESULT_HELD:
             self._held = end.helper.job_id
-        self._job.stage_id = 0
+        elif self._after and (end is None or end.helper.reason in wire.MAY_NOT_HAVE_STARTED):
+            # Then the slot may still wait for it. Where it does not, this is without effect.
+            self._engine.control(wire.MSG_RELEASE, self._after)
 
     def give_up(self) -> None:
         self._given_up = True
-        self._engine.give_up_stage(self._job)
+        self._engine.give_up_stage(self._job, self._after)
 
 
 class _Call:

@@ -42,6 +42,9 @@ REASON_CANCELLED: Final[int] = lib.SBX_REASON_CANCELLED
 REASON_SETUP: Final[int] = lib.SBX_REASON_SETUP
 REASON_HELPER: Final[int] = lib.SBX_REASON_HELPER
 
+# After these it cannot be told whether the job ever had its slot.
+MAY_NOT_HAVE_STARTED: Final = frozenset({REASON_CANCELLED, REASON_SETUP, REASON_HELPER})
+
 MODE_RECYCLED: Final[int] = lib.SBX_MODE_RECYCLED
 MODE_FRESH: Final[int] = lib.SBX_MODE_FRESH
 

@@ -168,7 +168,7 @@ async def test_the_client_goes_before_the_second_stage_has_its_slot(
 async def test_a_second_stage_that_could_not_be_sent(
     client: Client, engine: Engine, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    msgid = client.send("job.run", TWO | {"collect": ["*"]})
+    msgid = client.send("job.run", TWO)
     first, _ = await stage(peer)
     launch = engine.launch
 
@@ -180,7 +180,35 @@ async def test_a_second_stage_that_could_not_be_sent(
     peer.result(first, flags=wire.RESULT_HELD)
     await released(peer, first)
     result = await client.answer(msgid)
-    assert "Too many open files" in result["message"]
+    assert result["compile"]["status"] == "ok"
+    assert "Too many open files" in result["run"]["message"]
+
+
+async def test_a_collector_that_could_not_be_sent(
+    client: Client, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("sandboxd.engine.stages.open_memfd", fail)
+    msgid = client.send("job.run", {"argv": ["x"], "collect": ["*"]})
+    first, _ = await stage(peer)
+    peer.result(first, b"out", flags=wire.RESULT_HELD)
+    await released(peer, first)
+    result = await client.answer(msgid)
+    assert (result["status"], result["stdout"]) == ("ok", b"out")
+    assert (result["files"], result["files_truncated"]) == ({}, True)
+
+
+async def test_a_job_of_two_stages_that_never_starts_has_the_shape_of_one(
+    client: Client, peer: Peer
+) -> None:
+    for _ in range(2):
+        await client.call("job.start", {"argv": ["x"]})
+    token = (await client.call("job.start", TWO))["job"]
+    await client.call("job.cancel", {"job": token})
+    result = await client.call("job.wait", {"job": token})
+    assert (result["compile"]["status"], result["run"]) == ("cancelled", None)
 
 
 async def test_the_helper_dies_in_the_second_stage(client: Client, peer: Peer) -> None:
