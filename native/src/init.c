@@ -146,7 +146,7 @@ static int make_stack(struct init *init, struct fault *fault) {
 }
 
 static int build(struct init *init, struct fault *fault) {
-    keeper_signals(SIG_DFL); /* jobs inherit what init has */
+    keeper_signals(SIG_DFL);               /* jobs inherit what init has */
     (void)setpriority(PRIO_PROCESS, 0, 0); /* needs no right, as the helper is above that */
     (void)umask(022); /* whatever the administrator's is: the job must be able to look around */
     if (be_root_of_namespace(fault) < 0 || prepare_namespaces(init, fault) < 0 ||

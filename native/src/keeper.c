@@ -20,7 +20,7 @@
 enum {
     SHORT_LIFE_MS = 1000, /* a worker that lived less is started again after a pause */
     PAUSE_MS = 200,
-    PRECEDENCE = -10, /* nice value */
+    PRECEDENCE = -10,     /* nice value */
     LAST_WORDS_MS = 5000, /* for the worker to end its slots after sandboxd is gone */
 };
 
