@@ -216,11 +216,12 @@ static pid_t prepare_process(struct init *init) {
 /* A program may use memory, give it back and then read files until cache takes its place: what is
  * reported is at least what one of its processes had, as far as the peak allows. A program so small
  * that it moved no counter (they go in batches of 64 pages) is reported by that alone. */
-static uint64_t at_least(uint64_t memory, uint64_t resident, uint64_t peak) {
-    if (!peak)
-        return resident;
-    uint64_t least = resident < peak ? resident : peak;
-    return memory < least ? least : memory;
+static void raise_to_resident(struct usage *usage, uint64_t resident) {
+    if (!usage->memory_peak)
+        usage->memory_peak = resident;
+    uint64_t least = resident < usage->memory_peak ? resident : usage->memory_peak;
+    if (usage->memory < usage->memory_peak && usage->memory < least)
+        usage->memory = least;
 }
 
 /* The job's use, and with it where the next one's begins. */
@@ -232,8 +233,7 @@ static void account(struct init *init, uint64_t resident, struct slot_msg *ret) 
     shared->base.pids_hits += ret->usage.process_limit_hits;
     ret->usage.cpu_ns = less(ret->usage.cpu_ns, cpu_ns - init->cpu_ns + shared->setup_cpu_ns);
     init->cpu_ns = cpu_ns;
-    if (ret->usage.memory < ret->usage.memory_peak || !ret->usage.memory)
-        ret->usage.memory = at_least(ret->usage.memory, resident, ret->usage.memory_peak);
+    raise_to_resident(&ret->usage, resident);
     ret->exec_ns = shared->exec_ns;
     ret->fault = shared->fault;
 }
