@@ -167,14 +167,6 @@ static int collect_file(struct walk *walk, int dir, const char *name) {
     return copy(fd, walk->out, (uint64_t)st.st_size);
 }
 
-struct entry {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
-
 static int walk_directory(struct walk *walk, int dir, size_t prefix, unsigned depth);
 
 static int walk_entry(struct walk *walk, int dir, const char *name, size_t prefix, unsigned depth) {

@@ -18,7 +18,7 @@
 #include "internal.h"
 
 enum {
-    /* Beyond this a new slot (about 3 ms, off the hot path) is cheaper than deleting. */
+    /* Beyond this a new slot (made off the hot path) is cheaper than deleting. */
     MAX_DELETIONS = 512,
     MAX_DEPTH = 32,
     /* Inode times advance with the timer tick (10 ms at HZ=100) before Linux 6.13; a change within
@@ -137,15 +137,6 @@ static int remove_entry(int dir, const char *name, unsigned depth, unsigned *bud
         return -1;
     return unlinkat(dir, name, AT_REMOVEDIR);
 }
-
-/* What getdents64(2) gives; the C library's DIR would allocate. */
-struct entry {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
 
 static int empty_directory(int dir, unsigned depth, unsigned *budget) {
     _Alignas(struct entry) char buffer[2048];

@@ -68,6 +68,15 @@ static inline pid_t sys_clone3(struct clone_args *args) {
     return (pid_t)syscall(SYS_clone3, args, sizeof *args);
 }
 
+/* What getdents64(2) gives; the C library's DIR would allocate. */
+struct entry {
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+};
+
 static inline uint64_t clock_ns(clockid_t clock) {
     struct timespec now;
     (void)clock_gettime(clock, &now); /* cannot fail: the clock exists and the address is ours */
