@@ -19,6 +19,7 @@ from sandboxd.errors import ConfigError
 
 DEFAULT_FILE: Final = Path("/etc/sandboxd/sandboxd.toml")
 DEFAULT_SOCKET: Final = "/run/sandboxd/sandboxd.sock"
+DEFAULT_STATE: Final = "/var/lib/sandboxd"
 
 _PREFIX: Final = "SANDBOXD_"
 # Variables with our prefix that are no configuration keys: hand-over from a starting process,
@@ -136,6 +137,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     uid_base: Annotated[int, Meta(ge=65536, le=2**32 - 65536 * 2)] = 1_879_048_192
     user: str = "sandboxd"
 
+    # What is kept: packages, environments, and what was found out about runtimes.
+    state_directory: str = DEFAULT_STATE
+    runtimes_directory: str = "/etc/sandboxd/runtimes"
+
     # The process.
     shutdown_timeout_ns: Positive = 10 * _SECOND
     helper_timeout_ns: Positive = 5 * _SECOND
@@ -201,7 +206,7 @@ def _read(path: Path | None) -> dict[str, Any]:
 
 
 _TABLES: Final = ("limits", "max_limits")
-_TEXTS: Final = ("user", "socket_group", "socket_mode")
+_TEXTS: Final = ("user", "socket_group", "socket_mode", "state_directory", "runtimes_directory")
 _LISTS: Final = ("allowed_uids", "allowed_gids", "admin_uids", "readonly")
 
 
@@ -320,6 +325,8 @@ def _check(config: Config) -> None:
         _check_path(f"mounts.{name}.target", mount.target)
     for path in config.readonly:
         _check_path("readonly", path)
+    _check_path("state_directory", config.state_directory)
+    _check_path("runtimes_directory", config.runtimes_directory)
     for key, value in config.env.items():
         if not key or "=" in key or "\0" in key + value:
             raise ConfigError(f"env: {key!r} cannot be an environment variable")
