@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -43,6 +43,23 @@ class InputFile(Struct, frozen=True):
     data: bytes
 
 
+class Streams(Protocol):
+    """The fields of a request that say how its standard streams are connected."""
+
+    @property
+    def stdin(self) -> Any: ...
+    @property
+    def output(self) -> bool | None: ...
+    @property
+    def stream(self) -> bool | None: ...
+    @property
+    def stdin_stream(self) -> bool | None: ...
+    @property
+    def tty(self) -> bool | WindowSize | None: ...
+    @property
+    def fds(self) -> FdIndices | None: ...
+
+
 class JobSpec(Struct, frozen=True):
     """A checked job. `compile` runs before `run` where it is given."""
 
@@ -68,18 +85,18 @@ def job_spec(params: JobParams, *, started: bool = False, field: str = "") -> Jo
     the job stands in the request (`jobs[3]`). Raises RequestError.
     """
     at = f"{field}." if field else ""
-    _check_together(params, started, at)
+    check_together(params, started, at)
     return JobSpec(
         run=_stage(params, at),
         compile=_stage(params.compile, f"{at}compile.") if params.compile else None,
         files=_files(params.files, f"{at}files") if memoryview(params.files) else (),
-        collect=_patterns(params.collect, f"{at}collect") if params.collect else (),
+        collect=check_patterns(params.collect, f"{at}collect") if params.collect else (),
         collect_bytes=params.collect_bytes or 0,
         loopback=params.network == "loopback",
         mode=params.mode,
         mounts=_mounts(params.mounts, f"{at}mounts") if params.mounts else (),
         output=params.output or False,
-        tty=_tty(params.tty),
+        tty=check_tty(params.tty),
         stream=params.stream or False,
         stdin_stream=params.stdin_stream or False,
         fds=params.fds,
@@ -93,7 +110,7 @@ def batch_size(jobs: list[Raw]) -> int:
     return len(jobs)
 
 
-def _check_together(params: JobParams, started: bool, at: str) -> None:
+def check_together(params: Streams, started: bool, at: str) -> None:
     """Refuse fields that contradict each other."""
     if not started:
         for name in ("stream", "stdin_stream", "tty"):
@@ -111,7 +128,7 @@ def _check_together(params: JobParams, started: bool, at: str) -> None:
         _check_fds(params.fds, params, at)
 
 
-def _check_fds(fds: FdIndices, params: JobParams, at: str) -> None:
+def _check_fds(fds: FdIndices, params: Streams, at: str) -> None:
     if params.tty:
         raise invalid(f"{at}fds", "cannot go with tty, which is stdin, stdout and stderr")
     if fds.stdin is not None and (params.stdin or params.stdin_stream):
@@ -121,27 +138,32 @@ def _check_fds(fds: FdIndices, params: JobParams, at: str) -> None:
 
 
 def _stage(params: JobParams | StageParams, at: str) -> Stage:
-    argv = _argv(params.argv, at)
-    env = None if params.env is None else _env(params.env, at)
+    argv = check_argv(params.argv, at)
+    env = None if params.env is None else check_env(params.env, at)
+    check_strings(argv, env or (), f"{at}argv")
+    return Stage(
+        argv=argv,
+        env=env,
+        cwd=_cwd(params.cwd, at) if params.cwd else b"",
+        stdin=b"" if params.stdin is None else text_or_bytes(params.stdin, f"{at}stdin"),
+        limits=params.limits,
+    )
+
+
+def check_strings(argv: tuple[bytes, ...], env: tuple[bytes, ...], field: str) -> None:
+    """Refuse what execve does not take, all strings together. Raises RequestError."""
     total = sum(map(len, argv)) + (1 + POINTER_BYTES) * len(argv)
     if env:
         total += sum(map(len, env)) + (1 + POINTER_BYTES) * len(env)
     if total > MAX_STRINGS_BYTES:
         raise invalid(
-            f"{at}argv",
+            field,
             f"and env take {total} bytes together; the kernel takes {MAX_STRINGS_BYTES}."
             " Pass data by stdin or files",
         )
-    return Stage(
-        argv=argv,
-        env=env,
-        cwd=_cwd(params.cwd, at) if params.cwd else b"",
-        stdin=b"" if params.stdin is None else _data(params.stdin, f"{at}stdin"),
-        limits=params.limits,
-    )
 
 
-def _data(value: object, field: str) -> bytes:
+def text_or_bytes(value: object, field: str) -> bytes:
     if type(value) is bytes:
         return value
     if type(value) is str:
@@ -156,7 +178,7 @@ def _is_string(data: object) -> bool:
 
 def _string(value: object, field: str) -> bytes:
     """`value` as a string for execve. Raises RequestError."""
-    data = _data(value, field)
+    data = text_or_bytes(value, field)
     if b"\0" in data:
         raise invalid(field, "must not hold a NUL character")
     if len(data) > MAX_STRING_BYTES:
@@ -164,7 +186,7 @@ def _string(value: object, field: str) -> bytes:
     return data
 
 
-def _argv(argv: list[Any], at: str) -> tuple[bytes, ...]:
+def check_argv(argv: list[Any], at: str) -> tuple[bytes, ...]:
     checked = tuple([value.encode() if type(value) is str else value for value in argv])
     for n, data in enumerate(checked):
         if not _is_string(data):  # The usual case pays for no field name.
@@ -174,7 +196,7 @@ def _argv(argv: list[Any], at: str) -> tuple[bytes, ...]:
     return checked
 
 
-def _env(env: dict[str, Any], at: str) -> tuple[bytes, ...]:
+def check_env(env: dict[str, Any], at: str) -> tuple[bytes, ...]:
     strings = []
     for name, value in env.items():
         if not name or "=" in name or "\0" in name:
@@ -208,7 +230,7 @@ def _files(raw: Raw, field: str) -> tuple[InputFile, ...]:
         raise invalid(field, f"must be at most {MAX_FILES} files, not {declared}")
     if declared != len(files):
         raise invalid(field, "names one file twice")
-    checked = tuple([_file(name, value, field) for name, value in files.items()])
+    checked = tuple([check_file(name, value, field) for name, value in files.items()])
     both = names.file_and_directory(files) if len(files) > 1 else None
     if both is not None:
         raise invalid(f"{field}[{show(both)}]", "is both a file and a directory")
@@ -223,7 +245,7 @@ def _map_length(raw: Raw) -> int:
     return int.from_bytes(head[1:3] if head[0] == 0xDE else head[1:5], "big")
 
 
-def _file(name: str, value: object, field: str) -> InputFile:
+def check_file(name: str, value: object, field: str) -> InputFile:
     try:
         path = names.check_name(name)
     except names.BadName as exc:
@@ -241,10 +263,10 @@ def _file(name: str, value: object, field: str) -> InputFile:
     mode = DEFAULT_FILE_MODE if value.get("mode") is None else value["mode"]
     if type(mode) is not int or not 0 <= mode <= 0o777:
         raise invalid(f"{at}.mode", f"must be permission bits, 0 to 0o777, not {show(mode)}")
-    return InputFile(path, mode, _data(value["data"], f"{at}.data"))
+    return InputFile(path, mode, text_or_bytes(value["data"], f"{at}.data"))
 
 
-def _patterns(patterns: list[str], field: str) -> tuple[bytes, ...]:
+def check_patterns(patterns: list[str], field: str) -> tuple[bytes, ...]:
     if len(patterns) > MAX_PATTERNS:
         raise invalid(field, f"must be at most {MAX_PATTERNS} patterns, not {len(patterns)}")
     checked = []
@@ -262,7 +284,7 @@ def _mounts(mounts: list[str], field: str) -> tuple[str, ...]:
     return tuple(mounts)
 
 
-def _tty(tty: bool | WindowSize | None) -> WindowSize | None:
+def check_tty(tty: bool | WindowSize | None) -> WindowSize | None:
     if isinstance(tty, WindowSize):
         return tty
     return WindowSize() if tty else None
