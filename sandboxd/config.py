@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from sandboxd import tomlfile
 from sandboxd.errors import ConfigError
 
 DEFAULT_FILE: Final = Path("/etc/sandboxd/sandboxd.toml")
@@ -258,17 +259,7 @@ def _convert(where: str, values: dict[str, Any], *, partial: bool) -> Config:
     try:
         return msgspec.convert(plain, Config)
     except msgspec.ValidationError as exc:
-        raise ConfigError(f"{where}: {_explain(str(exc))}") from None
-
-
-def _explain(text: str) -> str:
-    """msgspec's ``Expected … - at `$.limits.x``` with the key in front."""
-    problem, _, path = text.partition(" - at `$")
-    key = path.strip("`").lstrip(".")
-    match = re.fullmatch(r"Object contains unknown field `(.*)`", problem)
-    if match:
-        return f"{key + '.' if key else ''}{match[1]} is not a setting of sandboxd"
-    return f"{key}: {problem[0].lower()}{problem[1:]}"
+        raise ConfigError(f"{where}: {tomlfile.explain(str(exc))}") from None
 
 
 def _plain(key: str, value: Any, where: str) -> Any:
@@ -277,25 +268,7 @@ def _plain(key: str, value: Any, where: str) -> Any:
         return {inner: _plain(inner, item, where) for inner, item in value.items()}
     if key == "socket_mode" and isinstance(value, str | int) and not isinstance(value, bool):
         return _octal(value, where)
-    if not isinstance(value, str):
-        return value
-    if key.endswith("_ns"):
-        return _with_unit(key, value, _TIME_UNITS, where)
-    if key.endswith("_bytes"):
-        return _with_unit(key, value, _SIZE_UNITS, where)
-    return value
-
-
-_TIME_UNITS: Final = {"ns": 1, "us": 1000, "ms": _MS, "s": _SECOND, "m": 60 * _SECOND}
-_SIZE_UNITS: Final = {"": 1, "K": _KIB, "M": _MIB, "G": _GIB}
-
-
-def _with_unit(key: str, text: str, units: Mapping[str, int], where: str) -> int:
-    match = re.fullmatch(r"([0-9]+)\s*([A-Za-z]*)", text)
-    if not match or match[2] not in units:
-        names = ", ".join(unit for unit in units if unit)
-        raise ConfigError(f"{where}: {key}: {text!r} is not a whole number with a unit ({names})")
-    return int(match[1]) * units[match[2]]
+    return tomlfile.plain(key, value, where)
 
 
 def _octal(value: str | int, where: str) -> int:
