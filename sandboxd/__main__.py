@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         logs.configure(config.log_level)
         if options.check:
             return _check(config, as_json=options.json)
-        _serve(config, options.private, ready_fd, lifeline)
+        _serve(config, options, ready_fd, lifeline)
     except SandboxdError as error:
         return _fail(error, ready_fd)
     except BaseExceptionGroup as group:
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--socket", metavar="PATH", help="the Unix socket to listen on")
     parser.add_argument("--jobs", type=int, metavar="N", help="jobs at once (0: one per processor)")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--state-directory", metavar="PATH", help="where packages are kept")
     parser.add_argument("--private", action="store_true", help="serve the starting user only")
     parser.add_argument("--check", action="store_true", help="check this host and end")
     parser.add_argument("--json", action="store_true", help="with --check: print JSON")
@@ -75,6 +76,7 @@ def _flags(options: argparse.Namespace) -> dict[str, Any]:
         "socket": options.socket,
         "jobs": options.jobs,
         "log_level": options.log_level,
+        "state_directory": options.state_directory,
     }
     flags = {key: value for key, value in given.items() if value is not None}
     if options.private:
@@ -95,14 +97,18 @@ def _take_fd(name: str) -> int | None:
     return int(text)
 
 
-def _serve(config: Config, private: bool, ready_fd: int | None, lifeline: int | None) -> None:
-    started = acquire(config, listen=True)
+def _serve(
+    config: Config, options: argparse.Namespace, ready_fd: int | None, lifeline: int | None
+) -> None:
+    # A private daemon leaves nothing behind, unless it is told where.
+    private = options.private
+    started = acquire(config, listen=True, keep=not private or options.state_directory is not None)
     daemon = Daemon(started, private=private, lifeline=lifeline)
     trio.run(daemon.run, ready_fd)
 
 
 def _check(config: Config, *, as_json: bool) -> int:
-    daemon = Daemon(acquire(config, listen=False), private=True, lifeline=None)
+    daemon = Daemon(acquire(config, listen=False, keep=False), private=True, lifeline=None)
     report = trio.run(daemon.check)
     if as_json:
         print(json.dumps(report, indent=2))

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from sandboxd import cgroups, listener, privileges, selftest, systemd
+from sandboxd import cgroups, listener, privileges, selftest, state, systemd
 from sandboxd.cgroups import Groups
 from sandboxd.check import Checker, KernelCheck, start_kernel_check
 from sandboxd.config import Config
@@ -26,8 +26,12 @@ from sandboxd.listener import Listener
 from sandboxd.logs import fields
 from sandboxd.privileges import Identity
 from sandboxd.server import Server
+from sandboxd.state import State
 
 _log = logging.getLogger("sandboxd")
+
+# Where jobs see the packages: the path that packages made for Piston may have in themselves.
+PACKAGES_TARGET: Final = "/piston/packages"
 
 # For the keeper to kill what runs and remove the cgroups.
 _KEEPER_TIMEOUT_S: Final = 10.0
@@ -47,31 +51,37 @@ class Started:
     kernel: KernelCheck
     listener: Listener | None
     probe: bytes
+    state: State
 
 
-def acquire(config: Config, *, listen: bool) -> Started:
-    """Everything that needs privileges, then giving them up. Raises HostError or ConfigError."""
+def acquire(config: Config, *, listen: bool, keep: bool) -> Started:
+    """Everything that needs privileges, then giving them up. Raises HostError or ConfigError.
+
+    ``listen``: for a daemon that serves. ``keep``: it may write its state directory.
+    """
     _open_standard_descriptors()
     _raise_descriptor_limit()
     identity = _identity(config)
     readonly = config.readonly_directories()
     probe = selftest.read_probe()
+    kept = state.prepare(config.state_directory, identity, write=keep)
     groups = cgroups.prepare()
     sock = None
     try:
         if listen:
             sock = _listener(config, identity)
         kernel = start_kernel_check()
-        keeper = start_keeper([*_arguments(config, readonly), *groups.arguments()])
+        keeper = start_keeper([*_arguments(config, readonly, kept), *groups.arguments()])
     except BaseException:
         if sock is not None:
             sock.close()
         groups.remove()
         raise
-    started = Started(config, groups, keeper, kernel, sock, probe)
+    started = Started(config, groups, keeper, kernel, sock, probe, kept)
     _schedule()
     try:
         _drop(identity)
+        kept.clean()
     except BaseException:
         release(started)
         raise
@@ -108,9 +118,10 @@ def _drop(identity: Identity | None) -> None:
         privileges.drop(identity)
 
 
-def _arguments(config: Config, readonly: list[str]) -> list[str]:
+def _arguments(config: Config, readonly: list[str], kept: State) -> list[str]:
     """The helper's configuration. The disk is made with the usual limits, so that a job with
     these needs no change."""
+    packages = [f"readonly={kept.packages}:{PACKAGES_TARGET}"] if kept.packages.is_dir() else []
     return [
         f"slots={config.slots}",
         f"spare={config.spares}",
@@ -119,6 +130,7 @@ def _arguments(config: Config, readonly: list[str]) -> list[str]:
         f"disk_bytes={config.limits.disk_bytes}",
         f"disk_inodes={config.limits.disk_inodes}",
         *(f"readonly={path}" for path in readonly),
+        *packages,
         *(f"mount={mount.source}:{mount.target}" for mount in config.mounts.values()),
     ]
 
@@ -152,6 +164,7 @@ class Daemon:
         self._started = started
         self._config = started.config
         self._lifeline = lifeline
+        self.state = started.state
         self.engine = Engine(started.config, started.keeper)
         self.checker = Checker(self.engine, started.kernel, started.groups, started.probe)
         self.server = Server(started.config, self.engine, self.checker, private=private)

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-    SBX_ABI = 1,
+    SBX_ABI = 2,
     /* Largest blob that rides in the message itself; a larger one comes as a memfd. */
     SBX_INLINE_BLOB = 65536,
     /* Largest output (stdout + stderr + segments) in the result message; else a memfd. */
@@ -24,6 +24,7 @@ enum {
     /* Order of arrival is recorded for this many changes between stdout and stderr. */
     SBX_MAX_SEGMENTS = 4096,
     SBX_MAX_MOUNTS = 32, /* extra read-only directories; one bit each in sbx_job.mounts */
+    SBX_MAX_ROOTS = 256, /* root file systems besides the host's */
     SBX_MAX_SLOTS = 1024,
 };
 
@@ -34,6 +35,8 @@ enum sbx_type {
     SBX_MSG_SIGNAL = 3,  /* struct sbx_control: value = signal number, to the main process */
     SBX_MSG_RELEASE = 4, /* struct sbx_control: give up the slot held by job_id */
     SBX_MSG_STATS = 5,   /* struct sbx_control; answered by struct sbx_stats */
+    SBX_MSG_ROOT = 6,    /* struct sbx_control + its directory: job_id is the root's from now on */
+    SBX_MSG_UNROOT = 7,  /* struct sbx_control: no job will ask for root job_id again */
     /* helper to sandboxd */
     SBX_MSG_HELLO = 64,  /* struct sbx_hello: the helper serves */
     SBX_MSG_RESULT = 65, /* struct sbx_result + stdout + stderr + segments (or one memfd) */
@@ -136,7 +139,7 @@ struct sbx_job {
     uint32_t mounts;   /* bit n: extra directory n of the helper's configuration */
     uint32_t fd_mask;  /* enum sbx_fd */
     uint32_t blob_len; /* bytes of blob after this struct; 0 when it comes as a memfd */
-    uint32_t reserved;
+    uint32_t root;     /* 0: the host's directories; else of SBX_MSG_ROOT */
     struct sbx_limits limits;
 };
 

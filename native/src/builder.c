@@ -72,9 +72,27 @@ static pid_t clone_init(const struct slot_plan *plan, int *ret_pidfd) {
     return sys_clone3(&args);
 }
 
-_Noreturn static void builder_main(const struct slot_plan *plan) {
+/* A copy of the environment's mount, which is taken here because it can be only in the mount
+ * namespace that the directory was opened in. Private at once: what is mounted in the copy must not
+ * show in the original. */
+static int clone_root(int root) {
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+                              .propagation = 1 << 18 /* MS_PRIVATE */};
+    autoclose int tree =
+        sys_open_tree(root, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (tree < 0 || sys_mount_setattr(tree, "", AT_EMPTY_PATH, &attr) < 0)
+        return -1;
+    return take_fd(&tree);
+}
+
+_Noreturn static void builder_main(struct slot_plan *plan, int root) {
     int go[2], pidfd = -1;
     struct slot_msg msg = {.type = SLOT_FAILED};
+    plan->tree = -1;
+    if (root >= 0 && (plan->tree = clone_root(root)) < 0) {
+        fail(&msg.fault, SBX_STEP_ROOT);
+        goto failed;
+    }
     if (pipe2(go, O_CLOEXEC) < 0) {
         fail(&msg.fault, SBX_STEP_CLONE);
         goto failed;
@@ -101,14 +119,14 @@ failed:
     _exit(1);
 }
 
-pid_t builder_start(const struct slot_plan *plan) {
+pid_t builder_start(struct slot_plan *plan, int root) {
     /* Only this slot's page goes along: a slot never maps what belongs to another. */
     if (madvise(plan->shared, sizeof *plan->shared, MADV_DOFORK) < 0)
         return -1;
     struct clone_args args = {.exit_signal = SIGCHLD};
     pid_t pid = sys_clone3(&args);
     if (pid == 0)
-        builder_main(plan);
+        builder_main(plan, root);
     (void)madvise(plan->shared, sizeof *plan->shared, MADV_DONTFORK);
     return pid;
 }

@@ -24,10 +24,15 @@ static int set_number(const char *text, uint64_t most, uint64_t *ret) {
     return 0;
 }
 
-static int set_readonly(struct config *config, char *path) {
-    if (*path != '/' || config->readonly_count == MAX_READONLY)
+/* PATH or SOURCE:TARGET */
+static int set_readonly(struct config *config, char *source) {
+    char *colon = strrchr(source, ':');
+    if (*source != '/' || config->readonly_count == MAX_READONLY)
         return -1;
-    config->readonly[config->readonly_count++] = path;
+    if (colon)
+        *colon = '\0';
+    config->readonly[config->readonly_count++] =
+        (struct extra_mount){source, colon ? colon + 1 : source};
     return 0;
 }
 

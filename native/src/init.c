@@ -29,6 +29,7 @@ struct init {
     int sock;
     struct cgroup cgroup; /* its counters only */
     struct root root;
+    int tree; /* the environment's root until it is mounted, or -1 */
     struct pristine pristine;
     int network;     /* a socket of the slot's network namespace, for the worker */
     uint64_t cpu_ns; /* its own CPU time at the last SLOT_END */
@@ -121,19 +122,27 @@ static int take_standard_fds(int null) {
     return 0;
 }
 
-enum { SOCKET_FD = 3, FIRST_COUNTER_FD = 4, KEPT_FDS = FIRST_COUNTER_FD + COUNTER_FDS };
+enum {
+    SOCKET_FD = 3,
+    FIRST_COUNTER_FD = 4,
+    TREE_FD = FIRST_COUNTER_FD + COUNTER_FDS, /* until the root is built */
+    KEPT_FDS,
+};
 
-/* Keeps the socket and the cgroup's counters; nothing else of the worker stays. 0, 1 and 2 are
- * taken at all times, so that nothing opened later is found there by mistake. */
+/* Keeps the socket, the cgroup's counters and the root's tree; nothing else of the worker stays. 0,
+ * 1 and 2 are taken at all times, so that nothing opened later is found there by mistake. */
 static int close_inherited(struct init *init) {
     int sock = fcntl(init->sock, F_DUPFD_CLOEXEC, KEPT_FDS);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     init->cgroup = *init->plan->cgroup;
+    init->tree = init->plan->tree < 0 ? -1 : fcntl(init->plan->tree, F_DUPFD_CLOEXEC, KEPT_FDS);
     if (sock < 0 || null < 0 || cgroup_keep_counters(&init->cgroup, FIRST_COUNTER_FD) < 0 ||
         dup3(sock, SOCKET_FD, O_CLOEXEC) < 0 || take_standard_fds(null) < 0)
         return -1;
     init->sock = SOCKET_FD;
-    return sys_close_range(KEPT_FDS, ~0u, 0);
+    if (init->plan->tree >= 0 && (init->tree = dup3(init->tree, TREE_FD, O_CLOEXEC)) < 0)
+        return -1;
+    return sys_close_range(init->tree < 0 ? TREE_FD : KEPT_FDS, ~0u, 0);
 }
 
 static int make_stack(struct init *init, struct fault *fault) {
@@ -150,8 +159,9 @@ static int build(struct init *init, struct fault *fault) {
     (void)setpriority(PRIO_PROCESS, 0, 0); /* needs no right, as the helper is above that */
     (void)umask(022); /* whatever the administrator's is: the job must be able to look around */
     if (be_root_of_namespace(fault) < 0 || prepare_namespaces(init, fault) < 0 ||
-        root_build(init->plan->config, init->plan->mounts, &init->root, fault) < 0)
+        root_build(init->plan, init->tree, &init->root, fault) < 0)
         return -1;
+    close_fd(&init->tree);
     if (take_standard_fds(init->root.null) < 0) /* instead of the host's */
         return fail(fault, SBX_STEP_DEV);
     if (pristine_note(&init->pristine, &init->root) < 0)

@@ -53,7 +53,7 @@ struct config {
     unsigned cgroup_version;
     const char *cgroup[CG_KINDS];
     unsigned readonly_count;
-    const char *readonly[MAX_READONLY];
+    struct extra_mount readonly[MAX_READONLY];
     unsigned mount_count;
     struct extra_mount mounts[SBX_MAX_MOUNTS];
 };
@@ -155,13 +155,15 @@ struct slot_plan {
     int sock;        /* the slot's end */
     unsigned index;  /* chooses the host uids */
     uint32_t mounts; /* which extra directories */
+    int tree;        /* the environment's root, a mount of its own; -1 for the host's directories */
     const struct cgroup *cgroup;
 };
 
 /* ---- builder.c: from plan to init ---- */
 
-/* Forks the builder. Returns its pid, or -1. */
-pid_t builder_start(const struct slot_plan *plan);
+/* Forks the builder. The root, where it is not -1, is the directory of an environment. Returns its
+ * pid, or -1. */
+pid_t builder_start(struct slot_plan *plan, int root);
 
 /* ---- mount.c: the job's root file system ---- */
 
@@ -174,7 +176,7 @@ struct root {
     int null;               /* /dev/null */
 };
 
-int root_build(const struct config *config, uint32_t mounts, struct root *ret, struct fault *fault);
+int root_build(const struct slot_plan *plan, int tree, struct root *ret, struct fault *fault);
 int tmpfs_resize(int mount, uint64_t bytes, uint32_t inodes);
 
 /* ---- init.c ---- */

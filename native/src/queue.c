@@ -39,8 +39,12 @@ static struct waiting *next_waiting(struct worker *worker, uint64_t order) {
     return found;
 }
 
+bool queue_same_base(const struct slot *slot, const struct sbx_job *job) {
+    return slot->mounts == job->mounts && slot->root == job->root;
+}
+
 static bool serves(const struct slot *slot, const struct sbx_job *job) {
-    if (slot->mounts != job->mounts)
+    if (!queue_same_base(slot, job))
         return false;
     if (!slot->jobs_run)
         return true;
@@ -76,6 +80,7 @@ static void make_room(struct worker *worker, const struct sbx_job *job) {
         struct slot *slot = &worker->slot[i];
         if (slot->state == SLOT_IDLE && !slot->held_by && !serves(slot, job)) {
             slot->mounts = job->mounts;
+            slot->root = job->root;
             slot_retire(worker, slot);
             return;
         }
@@ -88,7 +93,7 @@ static bool expected(struct worker *worker, const struct sbx_job *job) {
         const struct slot *slot = &worker->slot[i];
         bool coming =
             slot->state == SLOT_EMPTY || slot->state == SLOT_BUILDING || slot->state == SLOT_DYING;
-        if (coming && slot->mounts == job->mounts)
+        if (coming && queue_same_base(slot, job))
             return true;
     }
     return false;
@@ -128,10 +133,10 @@ void queue_run(struct worker *worker) {
     }
 }
 
-void queue_fail(struct worker *worker, uint32_t mounts, struct fault fault) {
+void queue_fail(struct worker *worker, const struct slot *slot, struct fault fault) {
     for (unsigned i = 0; i < worker->waiting_count; i++) {
         struct waiting *waiting = &worker->waiting[i];
-        if (!waiting->used || waiting->job.after || waiting->job.mounts != mounts)
+        if (!waiting->used || waiting->job.after || !queue_same_base(slot, &waiting->job))
             continue;
         result_send_unstarted(worker, &waiting->job, SBX_REASON_SETUP, fault);
         queue_drop(waiting);

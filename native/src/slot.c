@@ -84,8 +84,8 @@ static void report_failure(struct worker *worker, struct slot *slot, struct faul
     /* Once may be bad luck (no memory for a moment); twice is an answer for those who wait. */
     if (slot->failures < 2)
         return;
-    queue_fail(worker, slot->mounts, fault);
-    slot->mounts = 0;
+    queue_fail(worker, slot, fault);
+    slot->mounts = slot->root = 0;
 }
 
 static int start_builder(struct worker *worker, struct slot *slot, int slot_end) {
@@ -102,7 +102,7 @@ static int start_builder(struct worker *worker, struct slot *slot, int slot_end)
                              .index = slot->index,
                              .mounts = slot->mounts,
                              .cgroup = &slot->cgroup};
-    slot->builder = builder_start(&plan);
+    slot->builder = builder_start(&plan, worker_root(worker, slot->root));
     return slot->builder < 0 ? -1 : 0;
 }
 

@@ -116,7 +116,45 @@ static void on_stats(struct worker *worker) {
     worker_send(worker, &part, 1, NULL);
 }
 
-static void on_control(struct worker *worker, const struct sbx_control *control) {
+static struct environment *find_environment(struct worker *worker, uint64_t id) {
+    for (unsigned i = 0; i < SBX_MAX_ROOTS; i++)
+        if (worker->environment[i].id == id)
+            return &worker->environment[i];
+    return NULL;
+}
+
+int worker_root(const struct worker *worker, uint64_t id) {
+    for (unsigned i = 0; id && i < SBX_MAX_ROOTS; i++)
+        if (worker->environment[i].id == id)
+            return worker->environment[i].directory;
+    return -1;
+}
+
+static void on_root(struct worker *worker, const struct sbx_control *control, struct fds *fds) {
+    struct environment *place = find_environment(worker, 0);
+    if (!place || fds->count != 1 || !control->job_id) {
+        worker->stopping = true; /* sandboxd does not keep its side */
+        return;
+    }
+    *place = (struct environment){control->job_id, take_fd(&fds->fd[0])};
+}
+
+static void on_unroot(struct worker *worker, const struct sbx_control *control) {
+    struct environment *place = find_environment(worker, control->job_id);
+    if (!control->job_id || !place)
+        return;
+    close_fd(&place->directory);
+    place->id = 0;
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        struct slot *slot = &worker->slot[i];
+        if (slot->root != control->job_id)
+            continue;
+        slot->mounts = slot->root = 0;
+        slot_retire(worker, slot);
+    }
+}
+
+static void on_control(struct worker *worker, const struct sbx_control *control, struct fds *fds) {
     if (control->type == SBX_MSG_KILL)
         on_kill(worker, control);
     else if (control->type == SBX_MSG_SIGNAL)
@@ -125,6 +163,10 @@ static void on_control(struct worker *worker, const struct sbx_control *control)
         on_release(worker, control);
     else if (control->type == SBX_MSG_STATS)
         on_stats(worker);
+    else if (control->type == SBX_MSG_ROOT)
+        on_root(worker, control, fds);
+    else if (control->type == SBX_MSG_UNROOT)
+        on_unroot(worker, control);
 }
 
 /* One message; returns false when there is none. Messages are received into a free place of the
@@ -150,7 +192,7 @@ static bool receive_one(struct worker *worker) {
     struct sbx_control control;
     if (n >= (ssize_t)sizeof control) {
         memcpy(&control, &place->job, sizeof control);
-        on_control(worker, &control);
+        on_control(worker, &control, &place->fds);
     }
     fds_close(&place->fds);
     return true;

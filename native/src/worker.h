@@ -27,7 +27,8 @@ struct slot {
     struct cgroup cgroup;
     struct output output;
 
-    uint32_t mounts;   /* what it is built with */
+    uint32_t mounts;   /* what it is built with: extra directories, */
+    uint32_t root;     /* and an environment, or 0 */
     uint32_t tenant;   /* whose jobs it has run, once jobs_run > 0 */
     uint64_t jobs_run; /* in this life */
     uint64_t held_by;  /* the job whose next stage comes here */
@@ -56,6 +57,12 @@ struct waiting {
     struct fds fds;
 };
 
+/* The root directory of an environment. */
+struct environment {
+    uint64_t id; /* 0: none */
+    int directory;
+};
+
 struct worker {
     const struct config *config;
     int sock;
@@ -67,6 +74,7 @@ struct worker {
     unsigned slot_count, waiting_count;
     struct slot *slot;
     struct waiting *waiting;
+    struct environment environment[SBX_MAX_ROOTS];
     uint64_t order;
     struct sbx_stats stats;
 };
@@ -78,6 +86,8 @@ enum source { FROM_DAEMON, FROM_SLOT, FROM_INIT, FROM_STDOUT, FROM_STDERR, FROM_
 
 int worker_watch(struct worker *worker, int fd, uint32_t events, enum source source,
                  const struct slot *slot);
+/* The directory of an environment; -1 for 0. */
+int worker_root(const struct worker *worker, uint64_t id);
 /* Sends one message to sandboxd, which always reads. */
 void worker_send(struct worker *worker, const struct iovec *parts, size_t count,
                  const struct fds *fds);
@@ -113,8 +123,10 @@ void queue_add(struct worker *worker, struct waiting *waiting);
 /* Starts what can be started; called when a job came or a slot changed. */
 void queue_run(struct worker *worker);
 void queue_drop(struct waiting *waiting);
-/* Reports the jobs that wait for a slot with these directories: it cannot be made. */
-void queue_fail(struct worker *worker, uint32_t mounts, struct fault fault);
+/* Whether the slot is built with what the job wants. */
+bool queue_same_base(const struct slot *slot, const struct sbx_job *job);
+/* Reports the jobs that wait for a slot such as this: it cannot be made. */
+void queue_fail(struct worker *worker, const struct slot *slot, struct fault fault);
 struct waiting *queue_find(struct worker *worker, uint64_t job_id);
 
 #endif

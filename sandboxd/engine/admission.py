@@ -38,6 +38,10 @@ class Admission:
             job.size += _check_files(spec.files, first, at)
         if spec.mounts:
             job.mounts = self._mounts(spec.mounts, at)
+        if spec.environment:
+            if spec.mounts:
+                raise invalid(f"{at}mounts", "cannot go with environment, which has all it needs")
+            job.root = engine.roots.find(spec.environment)
         if (spec.mode or self._config.mode) == "fresh":
             job.mode = wire.MODE_FRESH
         if spec.collect_bytes > self._config.max_collect_bytes:

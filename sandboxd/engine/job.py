@@ -18,6 +18,7 @@ from sandboxd.protocol.models import Result, StagesResult
 
 if TYPE_CHECKING:
     from sandboxd.engine.jobs import Engine
+    from sandboxd.engine.roots import Root
 
 Outcome = Result | StagesResult | RequestError
 OnEnd = Callable[[StageEnd | None], None]
@@ -55,9 +56,11 @@ class Job:
         "compile_limits",
         "done",
         "limits",
+        "line",
         "mode",
         "mounts",
         "plain",
+        "root",
         "run_in_task",
         "size",
         "spec",
@@ -72,10 +75,12 @@ class Job:
         self._engine = engine
         self.spec = spec
         self.tenant = tenant
+        self.line = spec.client
         self.limits = limits
         self.compile_limits = limits
         self.mode = wire.MODE_RECYCLED
         self.mounts = 0
+        self.root: Root | None = None
         self.size = len(spec.run.stdin)
         self.stdio = NO_STDIO
         self.plain = not (spec.compile or spec.collect or spec.stream or spec.stdin_stream)

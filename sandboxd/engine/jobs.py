@@ -30,6 +30,7 @@ from sandboxd.engine.job import (
 )
 from sandboxd.engine.memfd import sealed_memfd
 from sandboxd.engine.results import StageEnd
+from sandboxd.engine.roots import Roots
 from sandboxd.engine.scheduler import Scheduler
 from sandboxd.logs import fields
 from sandboxd.protocol.errors import INTERNAL, RequestError
@@ -60,6 +61,7 @@ class Engine:
             config.queue_per_tenant,
             config.queue_bytes,
         )
+        self.roots = Roots(self.link)
         self.counts: Counter[str] = Counter()
         self._config = config
         self._env = tuple(f"{key}={value}".encode() for key, value in config.env.items())
@@ -90,8 +92,12 @@ class Engine:
         try:
             if self._absent:
                 raise RequestError(INTERNAL, ABSENT)
+            if job.root is not None:
+                self.roots.hold(job.root)
             self.scheduler.submit(job)
         except RequestError:
+            if job.root is not None and not self._absent:
+                self.roots.release(job.root)
             job.state = ENDED
             job.stdio.close()
             raise
@@ -135,6 +141,8 @@ class Engine:
         job.spec = NOTHING  # Its input may be large, and the job be kept for a late job.wait.
         if job.stdio is not NO_STDIO:
             job.stdio.close()
+        if job.root is not None:
+            self.roots.release(job.root)
         last = outcome
         if isinstance(last, StagesResult):
             last = last.run or last.compile
@@ -182,7 +190,13 @@ class Engine:
             flags |= wire.JOB_LOOPBACK
         if spec.output:
             flags |= wire.JOB_ORDER
-        env = self._env if stage.env is None else stage.env
+        env, root = stage.env, 0
+        if job.root is not None:
+            root = job.root.id
+            if env is None and job.root.env:
+                env = job.root.env
+        if env is None:
+            env = self._env
         inline = stage.stdin if len(stage.stdin) <= MAX_INLINE_STDIN else b""
         blob = wire.pack_blob(stage.argv, env, stage.cwd, files, inline)
         job_id = next(self._ids)
@@ -191,7 +205,7 @@ class Engine:
         if stdio is not NO_STDIO or len(blob) > wire.INLINE_BLOB or stage.stdin is not inline:
             big = stage.stdin if stage.stdin is not inline else b""
             mask, fds, blob = _descriptors(stdio, blob, big)
-        values = (flags, job_id, after, job.tenant, job.mode, job.mounts, mask, len(blob), 0)
+        values = (flags, job_id, after, job.tenant, job.mode, job.mounts, mask, len(blob), root)
         header = wire.JOB.pack(wire.MSG_JOB, *values, *astuple(limits), 0)
         job.stage_id = job_id
         self._active[job_id] = on_end
@@ -230,6 +244,7 @@ class Engine:
     def helper_up(self, hello: wire.Hello) -> None:
         self.up.set()
         self._absent = False
+        self.roots.helper_up()
         self.scheduler.resume()
 
     def slot_failed(self, why: str) -> None:

@@ -1,7 +1,8 @@
-"""Who runs next: a bounded queue that is fair between tenants.
+"""Who runs next: a bounded queue that is fair between tenants, and between the clients of each.
 
-At most `places` jobs run at once. The rest wait, each tenant in a line of its own, and a free place
-goes to the next tenant in turn: one that sends a thousand jobs delays the others by one job each.
+At most `places` jobs run at once. The rest wait, each tenant with a line for each of its clients
+(whom a tenant such as a gateway tells apart by `client`). A free place goes to the next tenant in
+turn and there to the next client: one that sends a thousand jobs delays the others by one job each.
 Nothing here waits, sleeps or knows what a job does.
 """
 
@@ -22,11 +23,51 @@ class Ticket(Protocol):
     """What the scheduler needs to know of a job."""
 
     tenant: int
+    line: str
     size: int
     started_ns: int
 
     def start(self) -> None:
         """Called once, when the job has a place. Must not raise."""
+
+
+class _Tenant:
+    """What waits of one tenant: a line for each client, the next one first."""
+
+    __slots__ = ("lines", "waiting")
+
+    def __init__(self) -> None:
+        self.lines: OrderedDict[str, deque[Ticket]] = OrderedDict()
+        self.waiting = 0
+
+    def add(self, ticket: Ticket) -> None:
+        line = self.lines.get(ticket.line)
+        if line is None:
+            line = self.lines[ticket.line] = deque()
+        line.append(ticket)
+        self.waiting += 1
+
+    def take(self) -> Ticket:
+        """The next one; there must be one."""
+        name, line = next(iter(self.lines.items()))
+        ticket = line.popleft()
+        self.waiting -= 1
+        if line:
+            self.lines.move_to_end(name)
+        else:
+            del self.lines[name]
+        return ticket
+
+    def remove(self, ticket: Ticket) -> bool:
+        """False when it is not here."""
+        line = self.lines.get(ticket.line)
+        if line is None or ticket not in line:
+            return False
+        line.remove(ticket)
+        self.waiting -= 1
+        if not line:
+            del self.lines[ticket.line]
+        return True
 
 
 class Scheduler:
@@ -41,7 +82,7 @@ class Scheduler:
         self._per_tenant = per_tenant
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._lines: OrderedDict[int, deque[Ticket]] = OrderedDict()
+        self._tenants: OrderedDict[int, _Tenant] = OrderedDict()
         self._service_ns = float(_FIRST_GUESS_NS)
 
     def submit(self, ticket: Ticket) -> None:
@@ -52,14 +93,14 @@ class Scheduler:
         if self.running < self.places and not self.waiting and not self.paused:
             self._start(ticket)
             return
-        line = self._lines.get(ticket.tenant)
+        tenant = self._tenants.get(ticket.tenant)
         if self.waiting >= self.capacity or self._bytes + ticket.size > self._max_bytes:
             raise self._busy("the queue is full", self.waiting)
-        if line is not None and len(line) >= self._per_tenant:
-            raise self._busy("your share of the queue is full", len(line))
-        if line is None:
-            line = self._lines[ticket.tenant] = deque()
-        line.append(ticket)
+        if tenant is None:
+            tenant = self._tenants[ticket.tenant] = _Tenant()
+        elif tenant.waiting >= self._per_tenant:
+            raise self._busy("your share of the queue is full", tenant.waiting)
+        tenant.add(ticket)
         self.waiting += 1
         self._bytes += ticket.size
 
@@ -73,17 +114,21 @@ class Scheduler:
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Take a waiting ticket out of the queue. False when it does not wait."""
-        line = self._lines.get(ticket.tenant)
-        if line is None or ticket not in line:
+        tenant = self._tenants.get(ticket.tenant)
+        if tenant is None or not tenant.remove(ticket):
             return False
-        line.remove(ticket)
-        self._left_queue(ticket, line)
+        self._left_queue(ticket, tenant)
         return True
 
     def drain(self) -> list[Ticket]:
         """Take everything that waits out of the queue, in the order of arrival by tenant."""
-        tickets = [ticket for line in self._lines.values() for ticket in line]
-        self._lines.clear()
+        tickets = [
+            ticket
+            for tenant in self._tenants.values()
+            for line in tenant.lines.values()
+            for ticket in line
+        ]
+        self._tenants.clear()
         self.waiting = self._bytes = 0
         return tickets
 
@@ -97,17 +142,17 @@ class Scheduler:
 
     def _fill(self) -> None:
         while self.waiting and self.running < self.places and not self.paused:
-            tenant, line = next(iter(self._lines.items()))
-            ticket = line.popleft()
-            self._lines.move_to_end(tenant)
-            self._left_queue(ticket, line)
+            uid, tenant = next(iter(self._tenants.items()))
+            ticket = tenant.take()
+            self._tenants.move_to_end(uid)
+            self._left_queue(ticket, tenant)
             self._start(ticket)
 
-    def _left_queue(self, ticket: Ticket, line: deque[Ticket]) -> None:
+    def _left_queue(self, ticket: Ticket, tenant: _Tenant) -> None:
         self.waiting -= 1
         self._bytes -= ticket.size
-        if not line:
-            del self._lines[ticket.tenant]
+        if not tenant.waiting:
+            del self._tenants[ticket.tenant]
 
     def _start(self, ticket: Ticket) -> None:
         self.running += 1

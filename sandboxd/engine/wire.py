@@ -21,12 +21,15 @@ INLINE_BLOB: Final[int] = lib.SBX_INLINE_BLOB
 INLINE_OUTPUT: Final[int] = lib.SBX_INLINE_OUTPUT
 MAX_MOUNTS: Final[int] = lib.SBX_MAX_MOUNTS
 MAX_SLOTS: Final[int] = lib.SBX_MAX_SLOTS
+MAX_ROOTS: Final[int] = lib.SBX_MAX_ROOTS
 
 MSG_JOB: Final[int] = lib.SBX_MSG_JOB
 MSG_KILL: Final[int] = lib.SBX_MSG_KILL
 MSG_SIGNAL: Final[int] = lib.SBX_MSG_SIGNAL
 MSG_RELEASE: Final[int] = lib.SBX_MSG_RELEASE
 MSG_STATS: Final[int] = lib.SBX_MSG_STATS
+MSG_ROOT: Final[int] = lib.SBX_MSG_ROOT
+MSG_UNROOT: Final[int] = lib.SBX_MSG_UNROOT
 MSG_HELLO: Final[int] = lib.SBX_MSG_HELLO
 MSG_RESULT: Final[int] = lib.SBX_MSG_RESULT
 MSG_STATS_IS: Final[int] = lib.SBX_MSG_STATS_IS
@@ -103,7 +106,7 @@ _JOB: Final = (
     ("mounts", "I"),
     ("fd_mask", "I"),
     ("blob_len", "I"),
-    ("reserved", "I"),
+    ("root", "I"),
 )
 
 
@@ -220,7 +223,7 @@ def pack_blob(
 
 
 def pack_control(kind: int, job_id: int, value: int = 0) -> bytes:
-    """KILL, SIGNAL, RELEASE or STATS."""
+    """KILL, SIGNAL, RELEASE, STATS, ROOT or UNROOT."""
     return CONTROL.pack(kind, value, job_id)
 
 

@@ -71,6 +71,8 @@ class JobSpec(Struct, frozen=True):
     loopback: bool = False
     mode: str | None = None  # None is the configured mode.
     mounts: tuple[str, ...] = ()
+    environment: str = ""  # Empty is the host's /usr.
+    client: str = ""  # Whom of the tenant's the job is for: see scheduler.
     output: bool = False
     tty: WindowSize | None = None
     stream: bool = False
@@ -95,6 +97,8 @@ def job_spec(params: JobParams, *, started: bool = False, field: str = "") -> Jo
         loopback=params.network == "loopback",
         mode=params.mode,
         mounts=_mounts(params.mounts, f"{at}mounts") if params.mounts else (),
+        environment=params.environment or "",
+        client=params.client or "",
         output=params.output or False,
         tty=check_tty(params.tty),
         stream=params.stream or False,

@@ -78,6 +78,8 @@ class JobParams(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     network: Literal["none", "loopback"] | None = None
     mode: Literal["recycled", "fresh"] | None = None
     mounts: list[str] | None = None
+    environment: Token | None = None
+    client: Token | None = None
     output: bool | None = None
     tty: bool | WindowSize | None = None
     stream: bool | None = None

@@ -106,8 +106,8 @@ def test_only_the_work_directories_are_mounted_writable(client: Client) -> None:
         mounts[point] = set(options.split(","))
     assert {"/", "/usr", "/proc", "/dev/null", "/work"} <= mounts.keys()
     writable = {point for point, options in mounts.items() if "rw" in options}
-    # The job cannot enter /.slot.
-    assert writable - {"/.slot/tmpfs"} == {"/work", "/tmp", "/dev/shm"}
+    # The job cannot enter /dev/.slot.
+    assert writable - {"/dev/.slot/tmpfs"} == {"/work", "/tmp", "/dev/shm"}
     for point, options in mounts.items():
         assert "nosuid" in options, point
         assert "nodev" in options or point.startswith("/dev/"), point

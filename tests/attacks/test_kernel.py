@@ -16,7 +16,7 @@ x86_64_only = pytest.mark.skipif(not NATIVE_X86_64, reason="needs an x86-64 kern
 
 NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time")
 ROOT_ENTRIES = {
-    ".", "..", ".slot", "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin",
+    ".", "..", "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "piston", "proc", "sbin",
     "tmp", "usr", "work",
 }  # fmt: skip
 
@@ -117,7 +117,7 @@ def test_kernel_switches_and_secrets(client: Client) -> None:
         assert found[directory] == "ENOENT", directory
     for directory in ("/proc/acpi", "/proc/scsi"):
         assert found[directory] in {"ENOENT", "0"}, directory
-    assert found["/.slot"] == "EACCES"
+    assert found["/dev/.slot"] == "EACCES"
     assert "mounted" not in found
     assert "cgroup" not in found
 

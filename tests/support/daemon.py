@@ -38,7 +38,16 @@ class Daemon:
         self.log = directory / "log"
         self.uids = _take_uids()
         config = directory / "sandboxd.toml"
-        config.write_text(_toml({"uid_base": self.uids.start, **settings}))
+        config.write_text(
+            _toml(
+                {
+                    "uid_base": self.uids.start,
+                    "state_directory": str(directory / "state"),
+                    "runtimes_directory": str(directory / "runtimes"),
+                    **settings,
+                }
+            )
+        )
         reader, self._lifeline = os.pipe()
         with _notify_socket(directory) as notify, open(self.log, "wb") as log:
             self.process = subprocess.Popen(

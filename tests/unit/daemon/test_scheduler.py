@@ -11,8 +11,9 @@ from sandboxd.protocol.errors import BUSY, RequestError
 
 
 class Ticket:
-    def __init__(self, tenant: int, log: "list[Ticket]", size: int = 0) -> None:
+    def __init__(self, tenant: int, log: "list[Ticket]", size: int = 0, line: str = "") -> None:
         self.tenant = tenant
+        self.line = line
         self.size = size
         self.started_ns = 0
         self._log = log
@@ -54,6 +55,30 @@ def test_tenants_take_turns() -> None:
     for _ in range(6):
         queue.release(log[-1])
     assert [ticket.tenant for ticket in log] == [0, 1, 2, 3, 1, 2, 1]
+
+
+def test_clients_of_a_tenant_take_turns_within_its_turn() -> None:
+    """A gateway with many clients is one tenant: it gets no more places for that."""
+    log: list[Ticket] = []
+    queue = scheduler(places=1)
+    queue.submit(Ticket(0, log))
+    for line in ("a", "a", "a", "b", "c"):
+        queue.submit(Ticket(1, log, line=line))
+    queue.submit(Ticket(2, log))
+    while queue.running:
+        queue.release(log[-1])
+    order = [(ticket.tenant, ticket.line) for ticket in log]
+    assert order == [(0, ""), (1, "a"), (2, ""), (1, "b"), (1, "c"), (1, "a"), (1, "a")]
+
+
+def test_a_share_is_the_tenants_whatever_its_clients_are_called() -> None:
+    log: list[Ticket] = []
+    queue = scheduler(places=1, per_tenant=2)
+    queue.submit(Ticket(0, log))
+    queue.submit(Ticket(1, log, line="a"))
+    queue.submit(Ticket(1, log, line="b"))
+    with pytest.raises(RequestError, match="your share"):
+        queue.submit(Ticket(1, log, line="c"))
 
 
 def test_one_tenants_order_is_kept() -> None:

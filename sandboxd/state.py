@@ -1,0 +1,157 @@
+"""The state directory: what sandboxd keeps from one start to the next, and who may change it.
+
+One daemon at a time writes there (a lock says which); any other reads. It is made while the daemon
+is still root and belongs to the daemon's own uid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sandboxd.errors import HostError
+from sandboxd.logs import fields
+from sandboxd.protocol.errors import PERMISSION_DENIED, RequestError
+
+if TYPE_CHECKING:
+    from sandboxd.privileges import Identity
+
+_log = logging.getLogger("sandboxd.state")
+
+# Packages are seen by jobs and their paths are theirs, too; what is being made is nobody's yet.
+_DIRECTORIES: Final = (("packages", 0o755), ("environments", 0o755), ("staging", 0o700))
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class State:
+    """Where things are kept. Owns the lock."""
+
+    root: Path
+    lock: int = -1
+    """The locked descriptor; -1 when this daemon may only read."""
+
+    @property
+    def writable(self) -> bool:
+        return self.lock >= 0
+
+    @property
+    def packages(self) -> Path:
+        """Installed packages, ``<language>/<version>``; jobs see it as /piston/packages."""
+        return self.root / "packages"
+
+    @property
+    def environments(self) -> Path:
+        """Imported root file systems, by name."""
+        return self.root / "environments"
+
+    @property
+    def staging(self) -> Path:
+        """What is being made, on the same file system as where it will be renamed to."""
+        return self.root / "staging"
+
+    def require_writable(self) -> None:
+        """Raises RequestError `permission_denied` when this daemon may not change anything."""
+        if not self.writable:
+            raise RequestError(
+                PERMISSION_DENIED,
+                f"this sandboxd cannot write {self.root} (it is private, or another sandboxd"
+                " uses that directory); set state_directory, or ask the other one",
+            )
+
+    def close(self) -> None:
+        """Give up the lock."""
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
+
+    def clean(self) -> None:
+        """Remove what an interrupted install or import left. For the daemon's own uid, never root:
+        what lies there came out of archives."""
+        if self.writable:
+            for entry in os.scandir(self.staging):
+                _remove(entry)
+
+
+def prepare(path: str, identity: Identity | None, *, write: bool) -> State:
+    """Make and lock the state directory; without the right or the lock it is for reading only.
+
+    ``identity`` is who the daemon is going to be, None when it stays who it is. Raises HostError
+    when something stands in the way that only an administrator can clear.
+    """
+    state = State(Path(path))
+    if not write:
+        return state
+    try:
+        state.root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        directory = os.open(state.root, _DIRECTORY)
+    except PermissionError:
+        return state
+    except OSError as exc:
+        raise HostError(f"state_directory: {path}: {exc.strerror}") from exc
+    try:
+        state.lock = _lock(directory, identity)
+        if state.writable:
+            _make_directories(directory, identity)
+    except PermissionError:
+        state.close()
+    except OSError as exc:
+        state.close()
+        raise HostError(f"state_directory: {exc.filename or path}: {exc.strerror}") from exc
+    finally:
+        os.close(directory)
+    return state
+
+
+def _lock(directory: int, identity: Identity | None) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    lock = os.open("lock", flags, 0o600, dir_fd=directory)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return -1
+    if identity is not None:
+        _give(directory, identity)
+        _give(lock, identity)
+    return lock
+
+
+def _give(fd: int, identity: Identity) -> None:
+    """Make it the daemon's. The directory has been the daemon's before: what is there under a known
+    name could be another name of somebody's file."""
+    found = os.fstat(fd)
+    if stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
+        os.fchown(fd, identity.uid, identity.gid)
+
+
+def _make_directories(directory: int, identity: Identity | None) -> None:
+    for name, mode in _DIRECTORIES:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, mode, dir_fd=directory)
+        fd = os.open(name, _DIRECTORY, dir_fd=directory)
+        try:
+            os.fchmod(fd, mode)  # Whatever the umask says.
+            if identity is not None:
+                _give(fd, identity)
+        finally:
+            os.close(fd)
+
+
+def _remove(entry: os.DirEntry[str]) -> None:
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path, onerror=_let_me_in)
+    else:
+        os.unlink(entry.path)
+
+
+def _let_me_in(function: object, path: str, error: object) -> None:
+    """What cannot be removed stays until somebody looks at the log: it is in nobody's way."""
+    _log.error("a left-over was not removed %s", fields(path=path))
