@@ -87,6 +87,19 @@ def stdio_from(passed: PassedFds, fds: FdIndices) -> Stdio:
     )
 
 
+def input_from(passed: PassedFds, field: str, index: int) -> int:
+    """A file, pipe, socket or terminal to read from, out of the passed descriptors; the caller owns
+    the result. Raises RequestError."""
+    *others, fd = passed.take(index + 1)
+    close_all(others)
+    try:
+        _check(field, fd, write=False)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def _check(field: str, fd: int, *, write: bool) -> None:
     """A directory (or a descriptor that only names a file) would be a way out of the sandbox."""
     mode = os.fstat(fd).st_mode

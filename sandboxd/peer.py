@@ -32,6 +32,14 @@ class Peer:
                 "sandboxd.toml",
             )
 
+    def require_admin(self) -> None:
+        if not self.can_admin:
+            raise RequestError(
+                PERMISSION_DENIED,
+                f"uid {self.uid} may not change packages and environments; add it to admin_uids in "
+                "sandboxd.toml",
+            )
+
 
 def identify(sock: socket.socket, config: Config) -> Peer:
     """The peer of a connected Unix socket, as the kernel vouches for it."""
