@@ -180,7 +180,7 @@ def _is_string(data: object) -> bool:
     return type(data) is bytes and b"\0" not in data and len(data) <= MAX_STRING_BYTES
 
 
-def _string(value: object, field: str) -> bytes:
+def check_string(value: object, field: str) -> bytes:
     """`value` as a string for execve. Raises RequestError."""
     data = text_or_bytes(value, field)
     if b"\0" in data:
@@ -194,7 +194,7 @@ def check_argv(argv: list[Any], at: str) -> tuple[bytes, ...]:
     checked = tuple([value.encode() if type(value) is str else value for value in argv])
     for n, data in enumerate(checked):
         if not _is_string(data):  # The usual case pays for no field name.
-            _string(argv[n], f"{at}argv[{n}]")
+            check_string(argv[n], f"{at}argv[{n}]")
     if not checked or not checked[0]:
         raise invalid(f"{at}argv", "must name a program first")
     return checked
@@ -207,13 +207,13 @@ def check_env(env: dict[str, Any], at: str) -> tuple[bytes, ...]:
             raise invalid(f"{at}env", f"{show(name)} cannot be the name of a variable")
         data = value.encode() if type(value) is str else value
         if not _is_string(data):
-            _string(value, f"{at}env[{show(name)}]")
+            check_string(value, f"{at}env[{show(name)}]")
         strings.append(name.encode() + b"=" + data)
     return tuple(strings)
 
 
 def _cwd(cwd: str, at: str) -> bytes:
-    data = _string(cwd, f"{at}cwd")
+    data = check_string(cwd, f"{at}cwd")
     if len(data) >= names.MAX_PATH_BYTES:
         raise invalid(f"{at}cwd", f"must be shorter than {names.MAX_PATH_BYTES} bytes")
     return data
