@@ -1,0 +1,24 @@
+"""Unpacking archives that anybody may have made, in a program of its own.
+
+Theory of operation. sandboxd never reads an archive. `process.unpack` starts this package as a
+child (`python -I -m sandboxd.unpack`, from a copy in memory) and passes it descriptors: the
+archive, the directory to write into, a file to spool to, and a pipe to report through. The child
+lowers its own limits (address space, CPU time, file size), copies the archive to the spool file
+while it computes the checksum, and only then unpacks. It writes only beneath the directory it was
+given, component by component with openat and O_NOFOLLOW, so that no name and no link in an archive
+can lead anywhere else. It refuses what cannot be kept honestly: absolute names, `..`, members
+beneath a link or a file, devices, anything too much, too large, too long or too deep.
+
+The child dies with the daemon (PR_SET_PDEATHSIG). What it leaves behind is in a staging directory,
+which `remove.remove_tree` takes away by descriptors.
+
+| module | is |
+|---|---|
+| `process` | the daemon's side: starts the child, reads its report, kills it when cancelled |
+| `remove` | removal of a tree by descriptors; no part of the child |
+| `__main__` | the child: arguments, limits, order of events |
+| `source` | from the archive's descriptor to plain bytes: spooling, checksum, decompression |
+| `extract` | from plain bytes to members: what is taken and what is refused |
+| `tree` | the one writer |
+| `links` | where a symbolic link would lead |
+"""
