@@ -1,12 +1,13 @@
 """The jobs of one connection: the ones it waits for and the ones it has started."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sandboxd.engine.job import Job, Outcome
+from sandboxd.engine.job import Job, Outcome, Stdio
 from sandboxd.engine.jobs import Engine
 from sandboxd.engine.stages import StagedJob
 from sandboxd.passed import stdio_from
@@ -14,9 +15,14 @@ from sandboxd.protocol import rpc
 from sandboxd.protocol.errors import CANCELLED, NOT_FOUND, RequestError
 from sandboxd.protocol.jobs import JobSpec
 from sandboxd.protocol.models import Result, StagesResult
+from sandboxd.protocol.runtimes import ExecuteResult
 
 if TYPE_CHECKING:
     from sandboxd.connection import Connection
+    from sandboxd.runtimes.plan import Plan
+
+# What a client is told of its job: that of a runtime comes with the runtime's name.
+Answer = Outcome | ExecuteResult
 
 # Outcomes kept for a job.wait that may never come.
 _KEPT_OUTCOMES: Final = 1024
@@ -29,7 +35,8 @@ class StartedJob:
         self.token = token
         self.job: Job
         self.staged: StagedJob | None = None
-        self.outcome: Outcome | None = None
+        self.outcome: Answer | None = None
+        self.shape: Callable[[Outcome], Answer] | None = None
         self.waiters: list[int] = []
         self._owner = owner
         self._connection = owner.connection
@@ -44,8 +51,8 @@ class StartedJob:
     async def ready(self) -> None:
         await self._connection.ready()
 
-    def ended(self, outcome: Outcome) -> None:
-        self.outcome = outcome
+    def ended(self, ended: Outcome) -> None:
+        outcome = self.outcome = ended if self.shape is None else self.shape(ended)
         if self.staged is not None and self.staged.stdin is not None:
             self.staged.stdin.finish()  # Of a job that never got its place, nobody else does.
         if self._stream:
@@ -75,14 +82,19 @@ class ConnectionJobs:
             self.engine.abandon(job)
         self.live.clear()
 
-    def admit(self, spec: JobSpec, field: str = "") -> Job:
-        """A job of this connection's tenant. Raises RequestError."""
+    def admit(self, spec: JobSpec, field: str = "", stdio: Stdio | None = None) -> Job:
+        """A job of this connection's tenant. Raises RequestError.
+
+        ``stdio`` are its descriptors where they were taken already; the job owns them then.
+        """
         connection = self.connection
         connection.peer.require_run()
         if connection.server.stopping:
             raise RequestError(CANCELLED, "sandboxd is shutting down; connect again in a moment")
         job = self.engine.admit(spec, connection.peer.uid, field)
-        if spec.fds is not None:
+        if stdio is not None:
+            job.stdio = stdio
+        elif spec.fds is not None:
             job.stdio = stdio_from(connection.passed, spec.fds)
         return job
 
@@ -101,8 +113,12 @@ class ConnectionJobs:
             raise
 
     def start(self, spec: JobSpec) -> StartedJob:
-        job = self.admit(spec)
-        started = StartedJob(self, f"j{self._next}", spec.stream)
+        return self.start_job(self.admit(spec))
+
+    def start_job(self, job: Job, shape: Callable[[Outcome], Answer] | None = None) -> StartedJob:
+        """Start an admitted job; the client is told ``shape`` of its outcome."""
+        started = StartedJob(self, f"j{self._next}", job.spec.stream)
+        started.shape = shape
         self._next += 1
         started.job = job
         job.done = partial(self._started_done, started)
@@ -143,7 +159,20 @@ class ConnectionJobs:
             self._kept_bytes -= outcome_bytes(started.outcome)
 
 
-def outcome_bytes(outcome: Outcome | None) -> int:
+def shaped(plan: "Plan", outcome: Outcome) -> Answer:
+    """The outcome of a runtime's job as its client is told it."""
+    language, version = plan.runtime.language, plan.runtime.version
+    if isinstance(outcome, StagesResult):
+        return ExecuteResult(language, version, outcome.run, outcome.compile)
+    if isinstance(outcome, Result):
+        return ExecuteResult(language, version, outcome)
+    return outcome
+
+
+def outcome_bytes(outcome: Answer | None) -> int:
+    if isinstance(outcome, ExecuteResult):
+        compiled = None if outcome.compile is msgspec.UNSET else outcome.compile
+        return outcome_bytes(compiled) + outcome_bytes(outcome.run)
     if isinstance(outcome, StagesResult):
         return outcome_bytes(outcome.compile) + outcome_bytes(outcome.run)
     if not isinstance(outcome, Result):

@@ -25,6 +25,9 @@ from sandboxd.errors import HostError
 from sandboxd.listener import Listener
 from sandboxd.logs import fields
 from sandboxd.privileges import Identity
+from sandboxd.runtimes.cache import Cache
+from sandboxd.runtimes.catalog import Catalog
+from sandboxd.runtimes.loader import Sources
 from sandboxd.server import Server
 from sandboxd.state import State
 
@@ -52,6 +55,7 @@ class Started:
     listener: Listener | None
     probe: bytes
     state: State
+    runtimes: Sources
 
 
 def acquire(config: Config, *, listen: bool, keep: bool) -> Started:
@@ -64,6 +68,7 @@ def acquire(config: Config, *, listen: bool, keep: bool) -> Started:
     identity = _identity(config)
     readonly = config.readonly_directories()
     probe = selftest.read_probe()
+    runtimes = Sources(config.runtimes_directory)
     kept = state.prepare(config.state_directory, identity, write=keep)
     groups = cgroups.prepare()
     sock = None
@@ -77,7 +82,7 @@ def acquire(config: Config, *, listen: bool, keep: bool) -> Started:
             sock.close()
         groups.remove()
         raise
-    started = Started(config, groups, keeper, kernel, sock, probe, kept)
+    started = Started(config, groups, keeper, kernel, sock, probe, kept, runtimes)
     _schedule()
     try:
         _drop(identity)
@@ -167,7 +172,12 @@ class Daemon:
         self.state = started.state
         self.engine = Engine(started.config, started.keeper)
         self.checker = Checker(self.engine, started.kernel, started.groups, started.probe)
-        self.server = Server(started.config, self.engine, self.checker, private=private)
+        cache = Cache(str(self.state.root), writable=self.state.writable)
+        self.runtimes = Catalog(started.config, self.engine, started.runtimes, cache)
+        self.server = Server(
+            started.config, self.engine, self.checker, self.runtimes, private=private
+        )
+        self._private = private
         self._stop = trio.Event()
         self._hurry = trio.CancelScope()
 
@@ -185,6 +195,7 @@ class Daemon:
                 self._say_ready(ready_fd)
                 nursery.start_soon(self._watch_lifeline)
                 nursery.start_soon(self._read_kernel_check)
+                nursery.start_soon(self._detect_runtimes)
                 nursery.start_soon(self._feed_watchdog)
                 await self._stop.wait()
                 await self._finish()
@@ -247,6 +258,12 @@ class Daemon:
         """So that the process that made it is reaped; a failure is told to those who ask."""
         with contextlib.suppress(HostError):
             await trio.to_thread.run_sync(self._started.kernel.features, abandon_on_cancel=True)
+
+    async def _detect_runtimes(self) -> None:
+        """Ahead of the first request. A private daemon is there for one call: it looks at what
+        that asks for and at nothing else."""
+        if not self._private:
+            await self.runtimes.detect_all()
 
     async def _watch_lifeline(self) -> None:
         """The process that started a private daemon holds the other end of a pipe."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import trio
 
 import sandboxd
-from sandboxd import methods
+from sandboxd import methods, runtime_methods
 from sandboxd.batch import batch
 from sandboxd.check import Checker
 from sandboxd.config import Config
@@ -24,11 +24,12 @@ from sandboxd.peer import Peer, identify
 from sandboxd.protocol import rpc
 from sandboxd.protocol.errors import BUSY, INTERNAL, PERMISSION_DENIED, RequestError
 from sandboxd.protocol.models import NoParams
+from sandboxd.runtimes.catalog import Catalog
 
 _log = logging.getLogger("sandboxd.server")
 
 PROTOCOL_VERSION: Final = 1
-_FEATURES: Final = ("batch", "collect", "compile", "fds", "stream", "tty")
+_FEATURES: Final = ("batch", "collect", "compile", "fds", "runtimes", "stream", "tty")
 # Out of descriptors or memory: what is open goes on, new clients wait in the backlog.
 _OVERLOADED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _OVERLOAD_PAUSE_S: Final = 0.1
@@ -46,9 +47,18 @@ Handler = Callable[[Connection, int, Any], object]
 class Server:
     """Everything the connections share."""
 
-    def __init__(self, config: Config, engine: Engine, checker: Checker, *, private: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        checker: Checker,
+        runtimes: Catalog,
+        *,
+        private: bool,
+    ) -> None:
         self.config = config
         self.engine = engine
+        self.runtimes = runtimes
         self.stopping = False
         self.buffered = 0
         self.connections: set[Connection] = set()
@@ -66,6 +76,9 @@ class Server:
             "job.resize": methods.resize,
             "job.cancel": methods.cancel,
             "job.batch": batch,
+            "runtime.list": runtime_methods.list_runtimes,
+            "runtime.execute": runtime_methods.execute,
+            "runtime.start": runtime_methods.start,
         }
         self.accepting = trio.CancelScope()
         self._max_connections = _affordable(config.max_connections, engine.scheduler.places)

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from sandboxd.protocol import models
+from sandboxd.protocol import models, runtimes
 from sandboxd.protocol.errors import NOT_FOUND, RemoteProtocolError, RequestError
 from sandboxd.protocol.explain import explain
 
@@ -46,6 +46,9 @@ METHODS: Final[dict[str, type[Struct]]] = {
     "job.resize": models.ResizeParams,
     "job.cancel": models.JobRef,
     "job.batch": models.BatchParams,
+    "runtime.list": models.NoParams,
+    "runtime.execute": runtimes.ExecuteParams,
+    "runtime.start": runtimes.ExecuteParams,
 }
 
 _request_decoder = msgspec.msgpack.Decoder(Request)

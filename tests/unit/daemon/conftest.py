@@ -18,6 +18,9 @@ from sandboxd.connection import Connection
 from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.helper import Keeper
 from sandboxd.engine.jobs import Engine
+from sandboxd.runtimes.cache import Cache
+from sandboxd.runtimes.catalog import Catalog
+from sandboxd.runtimes.loader import Sources
 from sandboxd.server import Server
 
 
@@ -92,7 +95,10 @@ def pipes() -> Iterator[Callable[[], tuple[int, int]]]:
 def server(config: Config, engine: Engine) -> Iterator[Server]:
     with subprocess.Popen(["true"]) as process, open(os.devnull, "rb") as output:
         checker = Checker(engine, KernelCheck(process, output), Groups(1, {}), b"")
-        yield Server(config, engine, checker, private=False)
+        catalog = Catalog(
+            config, engine, Sources("/nonexistent"), Cache("/nonexistent", writable=False)
+        )
+        yield Server(config, engine, checker, catalog, private=False)
 
 
 @pytest.fixture

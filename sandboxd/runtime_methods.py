@@ -1,0 +1,110 @@
+"""The ``runtime.*`` methods: source files and a language in, a job of its runtime out.
+
+A language whose tool is as it was costs a lookup more than ``job.run``. Where it has to be looked
+at first, a task of the connection does that and goes on with the request.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from sandboxd.client_jobs import Answer, shaped
+from sandboxd.connection import LATER, Connection
+from sandboxd.engine.job import NO_STDIO, Job, Outcome, Stdio
+from sandboxd.passed import stdio_from
+from sandboxd.protocol.errors import RequestError
+from sandboxd.protocol.models import NoParams
+from sandboxd.protocol.runtimes import ANY_VERSION, ExecuteParams, RuntimesResult
+from sandboxd.runtimes.plan import Plan
+from sandboxd.runtimes.request import job_spec
+
+Submit = Callable[[ExecuteParams, Plan, Stdio], object]
+
+
+def list_runtimes(connection: Connection, msgid: int, params: NoParams) -> object:
+    connection.peer.require_run()
+
+    async def answer() -> None:
+        runtimes = await connection.server.runtimes.infos()
+        connection.answer(msgid, RuntimesResult(runtimes))
+
+    connection.start_soon(answer)
+    return LATER
+
+
+def execute(connection: Connection, msgid: int, params: ExecuteParams) -> object:
+    return _with_plan(connection, msgid, params, partial(_execute, connection, msgid))
+
+
+def start(connection: Connection, msgid: int, params: ExecuteParams) -> object:
+    return _with_plan(connection, msgid, params, partial(_start, connection))
+
+
+def _with_plan(connection: Connection, msgid: int, params: ExecuteParams, submit: Submit) -> object:
+    connection.peer.require_run()
+    plan = connection.server.runtimes.find(params.language, params.version or ANY_VERSION)
+    # The descriptors are there as long as this request is looked at, and no longer.
+    stdio = stdio_from(connection.passed, params.fds) if params.fds is not None else NO_STDIO
+    if plan is not None:
+        return submit(params, plan, stdio)
+    connection.start_soon(partial(_settle, connection, msgid, params, submit, stdio))
+    return LATER
+
+
+async def _settle(
+    connection: Connection, msgid: int, params: ExecuteParams, submit: Submit, stdio: Stdio
+) -> None:
+    """Find out what there is of the language, then go on with the request."""
+    runtimes = connection.server.runtimes
+    try:
+        try:
+            await runtimes.settle(params.language)
+            plan = runtimes.choose(params.language, params.version or ANY_VERSION)
+        except BaseException:
+            stdio.close()
+            raise
+        answer = submit(params, plan, stdio)
+    except RequestError as error:
+        connection.answer(msgid, error)
+        return
+    if answer is not LATER:
+        connection.answer(msgid, answer)
+
+
+def _execute(
+    connection: Connection, msgid: int, params: ExecuteParams, plan: Plan, stdio: Stdio
+) -> object:
+    job = _admit(connection, params, plan, stdio, started=False)
+    job.done = partial(_executed, connection, job, msgid, plan)
+    connection.jobs.submit(job)
+    return LATER
+
+
+def _executed(connection: Connection, job: Job, msgid: int, plan: Plan, outcome: Outcome) -> None:
+    connection.jobs.live.discard(job)
+    connection.answer(msgid, shaped(plan, outcome))
+
+
+def _start(connection: Connection, params: ExecuteParams, plan: Plan, stdio: Stdio) -> object:
+    job = _admit(connection, params, plan, stdio, started=True)
+    shape: Callable[[Outcome], Answer] = partial(shaped, plan)
+    token = connection.jobs.start_job(job, shape).token
+    return {"job": token, "language": plan.runtime.language, "version": plan.runtime.version}
+
+
+def _admit(
+    connection: Connection, params: ExecuteParams, plan: Plan, stdio: Stdio, *, started: bool
+) -> Job:
+    """The job, which owns ``stdio`` from now on; so does this when it raises."""
+    try:
+        return connection.jobs.admit(job_spec(plan, params, started=started), stdio=stdio)
+    except RequestError as error:
+        stdio.close()
+        raise _renamed(error) from None
+
+
+def _renamed(error: RequestError) -> RequestError:
+    """A job's own limits are here those of the stage `run`."""
+    field = error.data.get("field")
+    if not isinstance(field, str) or not field.startswith("limits."):
+        return error
+    return RequestError(error.code, f"run.{error.message}", {**error.data, "field": f"run.{field}"})
