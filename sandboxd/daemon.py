@@ -21,6 +21,7 @@ from sandboxd.check import Checker, KernelCheck, start_kernel_check
 from sandboxd.config import Config
 from sandboxd.engine.helper import Keeper, start_keeper
 from sandboxd.engine.jobs import Engine
+from sandboxd.environments.store import Environments
 from sandboxd.errors import HostError
 from sandboxd.listener import Listener
 from sandboxd.logs import fields
@@ -174,8 +175,14 @@ class Daemon:
         self.checker = Checker(self.engine, started.kernel, started.groups, started.probe)
         cache = Cache(str(self.state.root), writable=self.state.writable)
         self.runtimes = Catalog(started.config, self.engine, started.runtimes, cache)
+        self.environments = Environments(self.state, self.engine.roots, started.config.env)
         self.server = Server(
-            started.config, self.engine, self.checker, self.runtimes, private=private
+            started.config,
+            self.engine,
+            self.checker,
+            self.runtimes,
+            self.environments,
+            private=private,
         )
         self._private = private
         self._stop = trio.Event()
@@ -190,6 +197,8 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_signals)
                 nursery.start_soon(self.engine.link.run)
+                self.environments.load()
+                nursery.start_soon(self.environments.run)
                 await self._prove()
                 nursery.start_soon(self.server.serve, sock)
                 self._say_ready(ready_fd)

@@ -18,6 +18,8 @@ from sandboxd.check import Checker
 from sandboxd.config import Config
 from sandboxd.connection import LATER, Connection
 from sandboxd.engine.jobs import Engine
+from sandboxd.environments import methods as environment_methods
+from sandboxd.environments.store import Environments
 from sandboxd.listener import Listener
 from sandboxd.logs import fields
 from sandboxd.peer import Peer, identify
@@ -29,7 +31,9 @@ from sandboxd.runtimes.catalog import Catalog
 _log = logging.getLogger("sandboxd.server")
 
 PROTOCOL_VERSION: Final = 1
-_FEATURES: Final = ("batch", "collect", "compile", "fds", "runtimes", "stream", "tty")
+_FEATURES: Final = (
+    "batch", "collect", "compile", "environments", "fds", "runtimes", "stream", "tty",
+)  # fmt: skip
 # Out of descriptors or memory: what is open goes on, new clients wait in the backlog.
 _OVERLOADED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _OVERLOAD_PAUSE_S: Final = 0.1
@@ -53,12 +57,14 @@ class Server:
         engine: Engine,
         checker: Checker,
         runtimes: Catalog,
+        environments: Environments,
         *,
         private: bool,
     ) -> None:
         self.config = config
         self.engine = engine
         self.runtimes = runtimes
+        self.environments = environments
         self.stopping = False
         self.buffered = 0
         self.connections: set[Connection] = set()
@@ -76,6 +82,9 @@ class Server:
             "job.resize": methods.resize,
             "job.cancel": methods.cancel,
             "job.batch": batch,
+            "environment.list": environment_methods.list_all,
+            "environment.import": environment_methods.import_archive,
+            "environment.remove": environment_methods.remove,
             "runtime.list": runtime_methods.list_runtimes,
             "runtime.execute": runtime_methods.execute,
             "runtime.start": runtime_methods.start,

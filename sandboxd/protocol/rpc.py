@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from sandboxd.protocol import models, runtimes
+from sandboxd.protocol import environments, models, runtimes
 from sandboxd.protocol.errors import NOT_FOUND, RemoteProtocolError, RequestError
 from sandboxd.protocol.explain import explain
 
@@ -46,6 +46,9 @@ METHODS: Final[dict[str, type[Struct]]] = {
     "job.resize": models.ResizeParams,
     "job.cancel": models.JobRef,
     "job.batch": models.BatchParams,
+    "environment.list": models.NoParams,
+    "environment.import": environments.EnvironmentImportParams,
+    "environment.remove": environments.EnvironmentRef,
     "runtime.list": models.NoParams,
     "runtime.execute": runtimes.ExecuteParams,
     "runtime.start": runtimes.ExecuteParams,

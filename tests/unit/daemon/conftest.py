@@ -18,10 +18,12 @@ from sandboxd.connection import Connection
 from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.helper import Keeper
 from sandboxd.engine.jobs import Engine
+from sandboxd.environments.store import Environments
 from sandboxd.runtimes.cache import Cache
 from sandboxd.runtimes.catalog import Catalog
 from sandboxd.runtimes.loader import Sources
 from sandboxd.server import Server
+from sandboxd.state import State
 
 
 @pytest.fixture
@@ -98,7 +100,8 @@ def server(config: Config, engine: Engine) -> Iterator[Server]:
         catalog = Catalog(
             config, engine, Sources("/nonexistent"), Cache("/nonexistent", writable=False)
         )
-        yield Server(config, engine, checker, catalog, private=False)
+        environments = Environments(State(Path("/nonexistent")), engine.roots, config.env)
+        yield Server(config, engine, checker, catalog, environments, private=False)
 
 
 @pytest.fixture
