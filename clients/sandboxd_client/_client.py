@@ -6,7 +6,15 @@ from _collections import deque  # type: ignore[import-not-found]
 
 from sandboxd.protocol.errors import LocalProtocolError, RequestError
 from sandboxd_client._connection import Connection
-from sandboxd_client._wire import Notification, Response, chunks, ended, job_params, request_error
+from sandboxd_client._wire import (
+    Notification,
+    Response,
+    chunks,
+    ended,
+    job_params,
+    progress,
+    request_error,
+)
 from sandboxd_client.errors import ConnectionLost
 from sandboxd_client.result import Result, StagesResult, read_result
 
@@ -16,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, Unpack, overload
 
-    from sandboxd_client.types import Job, RunOptions, Stage, StartOptions, Text
+    from sandboxd_client.types import Job, Progress, RunOptions, Stage, StartOptions, Text
 
 
 class Client:
@@ -44,6 +52,7 @@ class Client:
         self._connection = connection
         self._answers: dict[int, Response] = {}
         self._jobs: dict[str, JobHandle] = {}
+        self._progress: Progress | None = None
         # Of jobs whose start has not been answered yet.
         self._early: list[Notification] = []
 
@@ -81,6 +90,10 @@ class Client:
                 self._deliver(message)
 
     def _deliver(self, message: Notification) -> None:
+        if message.method.endswith(".progress"):
+            if self._progress is not None:
+                self._progress(*progress(message))
+            return
         handle = self._jobs.get(message.params.get("job", ""))
         if handle is None:
             self._early.append(message)
@@ -139,6 +152,35 @@ class Client:
             request_error(result["error"]) if "error" in result else read_result(result)
             for result in results
         ]
+
+    def packages(self) -> list[dict[str, Any]]:
+        """`package.list`: the installed packages."""
+        return list(self.call("package.list", {})["packages"])
+
+    def install_package(
+        self,
+        language: str,
+        version: str,
+        sha256: str,
+        archive: int,
+        progress: Progress | None = None,
+    ) -> dict[str, str]:
+        """`package.install`: have the daemon install what it reads from the descriptor `archive`.
+
+        `progress` is called with the phase, bytes, and their total where it is known; with the
+        first `download` the daemon begins to read. Raises RequestError.
+        """
+        params = {"language": language, "version": version, "sha256": sha256}
+        self._progress = progress
+        try:
+            fds = {"archive": 0}
+            return dict(self.call("package.install", {**params, "fds": fds}, [archive]))
+        finally:
+            self._progress = None
+
+    def uninstall_package(self, language: str, version: str) -> dict[str, str]:
+        """`package.uninstall`. Jobs that use the package finish. Raises RequestError."""
+        return dict(self.call("package.uninstall", {"language": language, "version": version}))
 
 
 class JobHandle:

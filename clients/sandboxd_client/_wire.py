@@ -36,7 +36,8 @@ class Response:
 
 
 class Notification:
-    """Something that happened to a job: `job.output`, `job.stage`, `job.exit`."""
+    """Something that happened to a job (`job.output`, `job.stage`, `job.exit`), or how far a
+    request has come (`package.progress`)."""
 
     __slots__ = ("method", "params")
 
@@ -125,6 +126,12 @@ def ended(params: Mapping[str, Any]) -> Result | StagesResult | RequestError:
     """What `job.exit` says: the result, or why a job that was taken could not be run."""
     error = params.get("error")
     return request_error(error) if error else read_result(params["result"])
+
+
+def progress(message: Notification) -> tuple[str, int, int | None]:
+    """How far a request has come: the phase, bytes, and their total where it is known."""
+    params = message.params
+    return params["phase"], params.get("bytes", 0), params.get("total")
 
 
 def chunks(data: bytes) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ from sandboxd_client._wire import (
     job_params,
     request_error,
 )
+from sandboxd_client._wire import progress as progress_of
 from sandboxd_client.errors import ConnectionLost, DaemonUnreachable
 from sandboxd_client.result import Result, StagesResult, read_result
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from sandboxd_client.types import Job, RunOptions, Stage, StartOptions, Text
+    from sandboxd_client.types import Job, Progress, RunOptions, Stage, StartOptions, Text
 
 __all__ = ["TrioClient", "TrioJobHandle"]
 
@@ -55,6 +56,8 @@ class TrioClient:
         self._pending: dict[int, Waiter] = {}
         self._answers: dict[int, Response] = {}
         self._jobs: dict[str, TrioJobHandle] = {}
+        # By the notification's method and what it is about.
+        self._progress: dict[tuple[str, ...], Progress] = {}
         # A job.wait is asked once; who asked may be cancelled, and the answer is still wanted.
         self._waits: dict[int, TrioJobHandle] = {}
         # Of jobs whose start has not been seen by its task yet.
@@ -206,6 +209,41 @@ class TrioClient:
             for result in results
         ]
 
+    # Packages
+
+    async def packages(self) -> list[dict[str, Any]]:
+        """`package.list`: the installed packages."""
+        return list((await self.call("package.list", {}))["packages"])
+
+    async def install_package(
+        self,
+        language: str,
+        version: str,
+        sha256: str,
+        archive: int,
+        progress: Progress | None = None,
+    ) -> dict[str, str]:
+        """`package.install`: have the daemon install what it reads from the descriptor `archive`.
+
+        `progress` is called with the phase, bytes, and their total where it is known; with the
+        first `download` the daemon begins to read. Raises RequestError. The installation goes on
+        when the task is cancelled, until the connection is closed.
+        """
+        params = {"language": language, "version": version, "sha256": sha256}
+        what = ("package.progress", language, version)
+        if progress is not None:
+            self._progress[what] = progress
+        try:
+            fds = {"archive": 0}
+            return dict(await self.call("package.install", {**params, "fds": fds}, [archive]))
+        finally:
+            self._progress.pop(what, None)
+
+    async def uninstall_package(self, language: str, version: str) -> dict[str, str]:
+        """`package.uninstall`. Jobs that use the package finish. Raises RequestError."""
+        params = {"language": language, "version": version}
+        return dict(await self.call("package.uninstall", params))
+
     # The socket
 
     async def _send(self, data: bytes, fds: Sequence[int]) -> None:
@@ -280,7 +318,13 @@ class TrioClient:
             elif message.msgid in self._waits:
                 self._waits.pop(message.msgid)._answered(message)
             return
-        token = message.params.get("job", "")
+        params = message.params
+        if message.method.endswith(".progress"):
+            what = (message.method, params.get("language", ""), params.get("version", ""))
+            if what in self._progress:
+                self._progress[what](*progress_of(message))
+            return
+        token = params.get("job", "")
         handle = self._jobs.get(token)
         if handle is not None:
             handle._notify(message)
