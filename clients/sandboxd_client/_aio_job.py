@@ -57,6 +57,7 @@ class TrioJobHandle:
             self._output.append((message.params["stream"], message.params["data"]))
         elif message.method == "job.stage":
             self.stage = message.params["stage"]
+            self._output.append(("stage", message.params["stage"].encode()))
         elif message.method == "job.exit":
             self._ended(ended(message.params))
         for waiter in self._waiters:
@@ -78,12 +79,20 @@ class TrioJobHandle:
         return self
 
     async def __anext__(self) -> tuple[str, bytes]:
+        while True:
+            event = await self.next_event()
+            if event is None:
+                raise StopAsyncIteration
+            if event[0] != "stage":
+                return event
+
+    async def next_event(self) -> tuple[str, bytes] | None:
+        """The next output, or ("stage", its name) when a stage begins, in the order of their
+        coming; None at the end."""
         await trio.lowlevel.checkpoint()
         if self._streams:
             await self._wait(lambda: bool(self._output) or self._result is not None)
-        if not self._output:
-            raise StopAsyncIteration
-        return self._output.popleft()
+        return self._output.popleft() if self._output else None
 
     async def wait(self) -> Result | StagesResult:
         """Wait for the end. Output that came until then can still be iterated over.
