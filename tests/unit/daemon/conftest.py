@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 import trio
