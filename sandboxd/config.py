@@ -30,7 +30,7 @@ _OTHER_VARIABLES: Final = re.compile(
 )
 
 # What programs need to start besides /usr: never /etc as a whole, which has the host's accounts,
-# keys and addresses in it.
+# keys and addresses in it. Of a toolchain's settings there only those without which it does not work.
 _DEFAULT_READONLY: Final = (
     "/usr",
     "/etc/alternatives",
@@ -39,8 +39,16 @@ _DEFAULT_READONLY: Final = (
     "/etc/ld.so.conf.d",
     "/etc/ssl/certs",
     "/etc/ca-certificates",
+    "/etc/R",
+    "/etc/fpc*.cfg",
+    "/etc/gnucobol",
+    "/etc/groovy",
     "/etc/java*",
+    "/etc/ldc2.conf",
     "/etc/mono",
+    "/etc/nim",
+    "/etc/racket",
+    "/var/lib/ghc",
 )
 
 # Of the helper: SBX_MAX_SLOTS, and the memory it maps for each slot's output.

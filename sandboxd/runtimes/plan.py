@@ -35,6 +35,8 @@ class StagePlan:
     """The same by name, each as `NAME=value`, for a request that adds to it."""
     limits: Limits | None
     """None where they are the configured ones."""
+    memory_bytes: int
+    """Of a request that asks for no other memory limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,13 @@ def _environment(runtime: Runtime, config: Config, roots: Roots) -> dict[str, by
 def _stage(stage: RuntimeStage, config: Config, base: Mapping[str, bytes]) -> StagePlan:
     own = {name: f"{name}={value}".encode() for name, value in stage.env.items()}
     variables = {**base, **own}
+    limits = _differing(stage.limits, config.limits, config.max_limits)
     return StagePlan(
         template=stage.template,
         env=tuple(variables.values()) if stage.env else None,
         variables=variables,
-        limits=_differing(stage.limits, config.limits, config.max_limits),
+        limits=limits,
+        memory_bytes=(limits and limits.memory_bytes) or config.limits.memory_bytes,
     )
 
 

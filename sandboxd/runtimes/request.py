@@ -71,13 +71,14 @@ def _stage(
     sources: tuple[bytes, ...],
     args: tuple[bytes, ...],
 ) -> Stage:
-    argv = plan.template.argv(sources[0], sources, args)
+    limits = plan.limits if asked is None else plans.merge(asked.limits, plan.limits)
+    memory_bytes = (limits and limits.memory_bytes) or plan.memory_bytes
+    argv = plan.template.argv(sources[0], sources, args, memory_bytes)
     env = plan.env
     if params.env:
         added = zip(params.env, check_env(params.env, ""), strict=True)
         env = tuple({**plan.variables, **dict(added)}.values())
     check_strings(argv, env or (), "args")
-    limits = plan.limits if asked is None else plans.merge(asked.limits, plan.limits)
     return Stage(argv=argv, env=env, cwd=b"", stdin=b"", limits=limits)
 
 

@@ -1,8 +1,9 @@
 """Command lines with placeholders.
 
 ``{sources}`` and ``{args}`` stand alone and become any number of arguments, ``{main}`` and
-``{stem}`` (the main source without its extension) may also stand inside one. Nothing else is
-replaced: a brace of awk or of the shell stays what it is.
+``{stem}`` (the main source without its extension) may also stand inside one, and so may
+``{memory_mib}``, the stage's memory limit in MiB, for tools that otherwise go by the memory of the
+host. Nothing else is replaced: a brace of awk or of the shell stays what it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LISTS: Final = {"{sources}": "sources", "{args}": "args"}
-_NAMES: Final = ("{main}", "{stem}")
+_NAMES: Final = ("{main}", "{stem}", "{memory_mib}")
+_FILLED: Final = re.compile(rb"\{(main|stem|memory_mib)\}")
+_MIB: Final = 1024 * 1024
 _LONE_WORD: Final = re.compile(r"\{[a-z_]+\}")
 
 
@@ -33,9 +36,13 @@ class Template:
         self._parts = tuple(_part(text) for text in command)
 
     def argv(
-        self, main: bytes, sources: Sequence[bytes] = (), args: Sequence[bytes] = ()
+        self,
+        main: bytes,
+        sources: Sequence[bytes] = (),
+        args: Sequence[bytes] = (),
+        memory_bytes: int = 0,
     ) -> tuple[bytes, ...]:
-        """The arguments for these files."""
+        """The arguments for these files and this memory limit."""
         found: list[bytes] = []
         for kind, data in self._parts:
             if kind == "text":
@@ -47,7 +54,7 @@ class Template:
             elif kind == "sources":
                 found += [_safe(source) for source in sources]
             else:
-                found.append(_filled(data, main))
+                found.append(_filled(data, main, memory_bytes))
         return tuple(found)
 
     def uses(self, placeholder: str) -> bool:
@@ -73,9 +80,14 @@ def _part(text: str) -> tuple[str, bytes]:
     return "text", text.encode()
 
 
-def _filled(text: bytes, main: bytes) -> bytes:
+def _filled(text: bytes, main: bytes, memory_bytes: int) -> bytes:
     name = _safe(main) if text.startswith(b"{") else main  # Else it cannot become an option.
-    return text.replace(b"{stem}", stem(name)).replace(b"{main}", name)
+    values = {
+        b"main": name,
+        b"stem": stem(name),
+        b"memory_mib": str(max(1, memory_bytes // _MIB)).encode(),
+    }
+    return _FILLED.sub(lambda match: values[match[1]], text)
 
 
 def _safe(name: bytes) -> bytes:
