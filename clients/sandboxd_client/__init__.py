@@ -17,16 +17,18 @@ from sandboxd.protocol.errors import (
     RequestError,
     SandboxdError,
 )
-from sandboxd_client._client import Client, JobHandle
+from sandboxd_client._client import Client, ExecutionHandle, JobHandle
 from sandboxd_client._connection import DEFAULT_SOCKET, find_socket
 from sandboxd_client.errors import ConnectionLost, DaemonUnreachable
-from sandboxd_client.result import Result, StagesResult
+from sandboxd_client.result import ExecuteResult, Result, StagesResult
 
 __all__ = [
     "DEFAULT_SOCKET",
     "Client",
     "ConnectionLost",
     "DaemonUnreachable",
+    "ExecuteResult",
+    "ExecutionHandle",
     "JobHandle",
     "LocalProtocolError",
     "RemoteProtocolError",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
 from sandboxd.protocol.errors import RequestError
 from sandboxd_client._wire import Notification, Response, chunks, ended
 from sandboxd_client.errors import ConnectionLost
-from sandboxd_client.result import Result, StagesResult, read_result
+from sandboxd_client.result import ExecuteResult, Result, StagesResult, read_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from sandboxd_client.aio import TrioClient
@@ -165,3 +165,17 @@ class TrioJobHandle:
             # It may have ended by itself, or with the connection.
             with contextlib.suppress(RequestError, ConnectionLost):
                 await self.cancel()
+
+
+class TrioExecutionHandle(TrioJobHandle):
+    """A started program of a runtime."""
+
+    def __init__(self, client: TrioClient, answer: Mapping[str, Any], streams: bool) -> None:
+        super().__init__(client, answer["job"], streams)
+        #: The runtime that was chosen.
+        self.language: str = answer["language"]
+        self.version: str = answer["version"]
+
+    if TYPE_CHECKING:
+
+        async def wait(self) -> ExecuteResult: ...

@@ -11,12 +11,13 @@ from sandboxd_client._wire import (
     Response,
     chunks,
     ended,
+    execute_params,
     job_params,
     progress,
     request_error,
 )
 from sandboxd_client.errors import ConnectionLost
-from sandboxd_client.result import Result, StagesResult, read_result
+from sandboxd_client.result import ExecuteResult, Result, StagesResult, read_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,19 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, Unpack, overload
 
-    from sandboxd_client.types import Job, Progress, RunOptions, Stage, StartOptions, Text
+    from sandboxd_client._archive import Archive
+    from sandboxd_client.types import (
+        ExecuteOptions,
+        Job,
+        Progress,
+        RunOptions,
+        RuntimeInfo,
+        SourceFile,
+        Stage,
+        StartExecuteOptions,
+        StartOptions,
+        Text,
+    )
 
 
 class Client:
@@ -134,10 +147,45 @@ class Client:
         """Start a job and return a handle on it. Raises RequestError when it was not taken."""
         params, fds = job_params(argv, options)
         token = self.call("job.start", params, fds)["job"]
-        handle = self._jobs[token] = JobHandle(self, token, options.get("stream", False))
+        handle = JobHandle(self, token, options.get("stream", False))
+        self._add(handle)
+        return handle
+
+    def _add(self, handle: JobHandle) -> None:
+        self._jobs[handle.token] = handle
         early, self._early = self._early, []
         for message in early:
             self._deliver(message)
+
+    def runtimes(self) -> list[RuntimeInfo]:
+        """The languages there are, each in the versions there are."""
+        return list(self.call("runtime.list", {})["runtimes"])
+
+    def execute(
+        self,
+        language: str,
+        files: Sequence[Text | SourceFile],
+        **options: Unpack[ExecuteOptions],
+    ) -> ExecuteResult:
+        """Run a program given by its source files, of which the first one is its main one.
+
+        A file that is only text gets a name by itself. Raises RequestError, `not_found` when there
+        is no such language in such a version.
+        """
+        params, fds = execute_params(language, files, options)
+        return ExecuteResult(self.call("runtime.execute", params, fds))
+
+    def start_execute(
+        self,
+        language: str,
+        files: Sequence[Text | SourceFile],
+        **options: Unpack[StartExecuteOptions],
+    ) -> ExecutionHandle:
+        """Start a program given by its source files; see `execute`."""
+        params, fds = execute_params(language, files, options)
+        answer = self.call("runtime.start", params, fds)
+        handle = ExecutionHandle(self, answer, options.get("stream", False))
+        self._add(handle)
         return handle
 
     def batch(self, jobs: Iterable[Job]) -> list[Result | StagesResult | RequestError]:
@@ -152,6 +200,28 @@ class Client:
             request_error(result["error"]) if "error" in result else read_result(result)
             for result in results
         ]
+
+    def environments(self) -> list[dict[str, Any]]:
+        """The root file systems that jobs may run in, with their sizes and where they are from."""
+        return list(self.call("environment.list", {})["environments"])
+
+    def import_environment(self, name: str, archive: Archive) -> dict[str, Any]:
+        """Make the environment `name` of an archive, and return its description.
+
+        `archive` is the path of a directory that is a root file system, of a tar archive of one, or
+        of a container image as `docker save` or `skopeo copy … oci-archive:` write it; or a
+        descriptor to read an archive from. Raises RequestError, `exists` for a name that is taken,
+        and OSError for what cannot be read.
+        """
+        from sandboxd_client._archive import OpenArchive
+
+        params = {"name": name, "fds": {"archive": 0}}
+        with OpenArchive(archive) as opened:
+            return dict(self.call("environment.import", params, [opened.fd]))
+
+    def remove_environment(self, name: str) -> None:
+        """Remove an environment. Jobs that use it finish first. Raises RequestError."""
+        self.call("environment.remove", {"name": name})
 
     def packages(self) -> list[dict[str, Any]]:
         """`package.list`: the installed packages."""
@@ -269,3 +339,17 @@ class JobHandle:
                 self.cancel()
             except (RequestError, ConnectionLost):
                 pass  # It has ended by itself, or with the connection.
+
+
+class ExecutionHandle(JobHandle):
+    """A started program of a runtime."""
+
+    def __init__(self, client: Client, answer: Mapping[str, Any], streams: bool) -> None:
+        super().__init__(client, answer["job"], streams)
+        #: The runtime that was chosen.
+        self.language: str = answer["language"]
+        self.version: str = answer["version"]
+
+    if TYPE_CHECKING:
+
+        def wait(self) -> ExecuteResult: ...

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from sandboxd_client.result import Result, StagesResult
-    from sandboxd_client.types import Text
+    from sandboxd_client.types import SourceFile, Text
 
 # Nothing larger can come from a sane daemon: its own limits are far below.
 MAX_MESSAGE_BYTES = 2**31 - 1
@@ -149,9 +149,25 @@ def job_params(
     if isinstance(argv, str | bytes):
         raise LocalProtocolError("argv must be a list of strings, not one string")
     params = {**options, "argv": argv}
-    descriptors = options.get("fds")
+    return params, _passed(params)
+
+
+def execute_params(
+    language: str, files: Sequence[Text | SourceFile], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[int]]:
+    """(params of runtime.execute or runtime.start, descriptors to pass with them)."""
+    if isinstance(files, str | bytes):
+        files = [files]
+    sources = [{"data": file} if isinstance(file, str | bytes) else file for file in files]
+    params = {**options, "language": language, "files": sources}
+    return params, _passed(params)
+
+
+def _passed(params: dict[str, Any]) -> list[int]:
+    """Put indices into `fds` of `params`, and return the descriptors they mean."""
+    descriptors = params.get("fds")
     if not descriptors:
-        return params, []
+        return []
     passed = list(dict.fromkeys(descriptors.values()))
     params["fds"] = {name: passed.index(fd) for name, fd in descriptors.items()}
-    return params, passed
+    return passed

@@ -15,26 +15,40 @@ import trio
 
 from sandboxd.protocol.errors import LocalProtocolError, RequestError, SandboxdError
 from sandboxd_client import _aio_job
-from sandboxd_client._aio_job import TrioJobHandle, Waiter
+from sandboxd_client._aio_job import TrioExecutionHandle, TrioJobHandle, Waiter
+from sandboxd_client._archive import OpenArchive
 from sandboxd_client._connection import RECEIVE_BYTES, SURELY_TAKEN_BYTES, find_socket, rights
 from sandboxd_client._wire import (
     Notification,
     Response,
     Wire,
+    execute_params,
     job_params,
     request_error,
 )
 from sandboxd_client._wire import progress as progress_of
 from sandboxd_client.errors import ConnectionLost, DaemonUnreachable
-from sandboxd_client.result import Result, StagesResult, read_result
+from sandboxd_client.result import ExecuteResult, Result, StagesResult, read_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from sandboxd_client.types import Job, Progress, RunOptions, Stage, StartOptions, Text
+    from sandboxd_client._archive import Archive
+    from sandboxd_client.types import (
+        ExecuteOptions,
+        Job,
+        Progress,
+        RunOptions,
+        RuntimeInfo,
+        SourceFile,
+        Stage,
+        StartExecuteOptions,
+        StartOptions,
+        Text,
+    )
 
-__all__ = ["TrioClient", "TrioJobHandle"]
+__all__ = ["TrioClient", "TrioExecutionHandle", "TrioJobHandle"]
 
 
 class TrioClient:
@@ -174,18 +188,28 @@ class TrioClient:
     async def start(self, argv: Sequence[Text], **options: Unpack[StartOptions]) -> TrioJobHandle:
         """Start a job and return a handle on it. Raises RequestError when it was not taken."""
         params, fds = job_params(argv, options)
-        msgid = await self._request("job.start", params, fds)
+        answer = await self._started("job.start", params, fds)
+        handle = TrioJobHandle(self, answer["job"], options.get("stream", False))
+        self._add(handle)
+        return handle
+
+    async def _started(
+        self, method: str, params: Mapping[str, Any], fds: Sequence[int]
+    ) -> Mapping[str, Any]:
+        """The answer of a method that starts a job, which is cancelled when this is."""
+        msgid = await self._request(method, params, fds)
         try:
-            token = (await self._answer(msgid))["job"]
+            return dict(await self._answer(msgid))
         except trio.Cancelled:
             await self._cancel_unnamed(msgid)
             raise
         finally:
             self._forget(msgid)
-        handle = self._jobs[token] = TrioJobHandle(self, token, options.get("stream", False))
-        for message in self._early.pop(token, ()):
+
+    def _add(self, handle: TrioJobHandle) -> None:
+        self._jobs[handle.token] = handle
+        for message in self._early.pop(handle.token, ()):
             handle._notify(message)
-        return handle
 
     async def _cancel_unnamed(self, msgid: int) -> None:
         """Cancel a job whose name is still on its way. It takes no time to say: a daemon that does
@@ -197,6 +221,38 @@ class TrioClient:
                 await self.call("job.cancel", {"job": token})
         if scope.cancelled_caught:
             self._fail(ConnectionLost("sandboxd does not answer"))
+
+    async def runtimes(self) -> list[RuntimeInfo]:
+        """The languages there are, each in the versions there are."""
+        return list((await self.call("runtime.list", {}))["runtimes"])
+
+    async def execute(
+        self,
+        language: str,
+        files: Sequence[Text | SourceFile],
+        **options: Unpack[ExecuteOptions],
+    ) -> ExecuteResult:
+        """Run a program given by its source files, of which the first one is its main one.
+
+        A file that is only text gets a name by itself. Raises RequestError, `not_found` when there
+        is no such language in such a version. The program ends with the scope: it is cancelled
+        when the task is.
+        """
+        async with await self.start_execute(language, files, **options) as job:
+            return await job.wait()
+
+    async def start_execute(
+        self,
+        language: str,
+        files: Sequence[Text | SourceFile],
+        **options: Unpack[StartExecuteOptions],
+    ) -> TrioExecutionHandle:
+        """Start a program given by its source files; see `execute`."""
+        params, fds = execute_params(language, files, options)
+        answer = await self._started("runtime.start", params, fds)
+        handle = TrioExecutionHandle(self, answer, options.get("stream", False))
+        self._add(handle)
+        return handle
 
     async def batch(self, jobs: Iterable[Job]) -> list[Result | StagesResult | RequestError]:
         """Run many jobs; for each its result, or why it was not taken, in the same order."""
@@ -210,6 +266,26 @@ class TrioClient:
         ]
 
     # Packages
+
+    async def environments(self) -> list[dict[str, Any]]:
+        """The root file systems that jobs may run in, with their sizes and where they are from."""
+        return list((await self.call("environment.list", {}))["environments"])
+
+    async def import_environment(self, name: str, archive: Archive) -> dict[str, Any]:
+        """Make the environment `name` of an archive, and return its description.
+
+        `archive` is the path of a directory that is a root file system, of a tar archive of one, or
+        of a container image as `docker save` or `skopeo copy … oci-archive:` write it; or a
+        descriptor to read an archive from. Raises RequestError, `exists` for a name that is taken,
+        and OSError for what cannot be read.
+        """
+        params = {"name": name, "fds": {"archive": 0}}
+        with await trio.to_thread.run_sync(OpenArchive, archive) as opened:
+            return dict(await self.call("environment.import", params, [opened.fd]))
+
+    async def remove_environment(self, name: str) -> None:
+        """Remove an environment. Jobs that use it finish first. Raises RequestError."""
+        await self.call("environment.remove", {"name": name})
 
     async def packages(self) -> list[dict[str, Any]]:
         """`package.list`: the installed packages."""

@@ -128,6 +128,34 @@ class StagesResult:
         return f"<StagesResult compile={self.compile!r} run={self.run!r}>"
 
 
+class ExecuteResult(StagesResult):
+    """What became of a program of a runtime, and which runtime that was.
+
+    `compile` is None for a language that is not compiled; `run` is None when `compile` did not end
+    `ok`.
+    """
+
+    __slots__ = ("language", "version")
+
+    language: str
+    version: str
+    compile: Result | None  # type: ignore[assignment]
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        """Read a result as the daemon sent it; it is kept whole as `raw`."""
+        self.raw = raw
+        self.language = raw["language"]
+        self.version = raw["version"]
+        self.compile = Result(raw["compile"]) if "compile" in raw else None
+        self.run = Result(raw["run"]) if raw["run"] is not None else None
+
+    def __repr__(self) -> str:
+        of = f"{self.language}-{self.version}"
+        return f"<ExecuteResult {of} compile={self.compile!r} run={self.run!r}>"
+
+
 def read_result(raw: Mapping[str, Any]) -> Result | StagesResult:
     """The result in an answer of `job.run`, `job.wait`, `job.batch` or in `job.exit`."""
+    if "language" in raw:
+        return ExecuteResult(raw)
     return StagesResult(raw) if "compile" in raw else Result(raw)

@@ -89,6 +89,69 @@ class StartOptions(RunOptions, total=False):
     compile: Stage
 
 
+class SourceFile(TypedDict, total=False):
+    """One file of a program; `source: False` for one that is there and not given to the tools."""
+
+    data: Required[Text]
+    name: str
+    source: bool
+    mode: int
+
+
+class StageLimits(TypedDict, total=False):
+    """What may be asked of one stage of a runtime."""
+
+    limits: Limits
+
+
+class ExecuteOptions(TypedDict, total=False):
+    """Fields of an execution besides the language and the files."""
+
+    version: str
+    args: Sequence[Text]
+    stdin: Text
+    env: Mapping[str, Text]
+    compile: StageLimits
+    run: StageLimits
+    collect: Sequence[str]
+    collect_bytes: int
+    network: Literal["none", "loopback"]
+    mode: Literal["recycled", "fresh"]
+    output: bool
+    client: str
+    fds: Descriptors
+
+
+class StartExecuteOptions(ExecuteOptions, total=False):
+    """Fields of a started execution besides the language and the files."""
+
+    stdin_stream: bool
+    stream: bool
+    tty: bool | WindowSize
+
+
+class RuntimeLimits(TypedDict, total=False):
+    """The limits of a runtime that are not the configured ones."""
+
+    compile: Limits
+    run: Limits
+
+
+class RuntimeInfo(TypedDict, total=False):
+    """One runtime there is."""
+
+    language: Required[str]
+    version: Required[str]
+    aliases: Required[Sequence[str]]
+    compiled: Required[bool]
+    package: Required[bool]
+    limits: Required[RuntimeLimits]
+    extensions: Required[Sequence[str]]
+    file_name: str
+    runtime: str
+    environment: str
+
+
 class Job(RunOptions, total=False):
     """One job of a batch."""
 
