@@ -6,7 +6,8 @@ import os
 import sys
 
 from sandboxctl import exitcodes
-from sandboxctl.options import UsageError, parse
+from sandboxctl.commands import TOP, parse
+from sandboxctl.options import UsageError
 from sandboxctl.stdio import Stdio
 
 TYPE_CHECKING = False
@@ -30,9 +31,16 @@ def main(argv: Sequence[str] | None = None, stdio: Stdio | None = None) -> int:
         return exitcodes.BROKEN_PIPE
     except UsageError as exc:
         stdio.err(str(exc))
-        return exitcodes.SANDBOXD_FAILED if "run" in argv[:3] else exitcodes.USAGE
+        return exitcodes.SANDBOXD_FAILED if _runs_program(argv) else exitcodes.USAGE
     except Exception as exc:
-        return _failed(exc, stdio)
+        code = _failed(exc, stdio)
+        return exitcodes.SANDBOXD_FAILED if _runs_program(argv) else code
+
+
+def _runs_program(argv: Sequence[str]) -> bool:
+    """Whether the exit status is that of a program, where 1 and 2 mean something else."""
+    command = next((word for word in argv if word in TOP.commands), "")
+    return command in ("run", "execute")
 
 
 def _open_missing() -> None:
@@ -52,7 +60,7 @@ def dispatch(argv: Sequence[str], stdio: Stdio) -> int:
 
         stdio.out(f"sandboxctl {__version__}\n")
         return exitcodes.OK
-    if command["--help"] or not command.spec.name:
+    if command["--help"] or command.spec.commands:
         from sandboxctl.help import help_text
 
         stdio.out(help_text(command.spec))
@@ -61,9 +69,17 @@ def dispatch(argv: Sequence[str], stdio: Stdio) -> int:
 
 
 def _run(command: Command, stdio: Stdio) -> int:
-    match command.spec.name:
+    match command.spec.name.partition(" ")[0]:
         case "run":
             from sandboxctl.run import run
+        case "execute":
+            from sandboxctl.execute import run
+        case "runtimes":
+            from sandboxctl.runtimes import run
+        case "packages":
+            from sandboxctl.packages import run
+        case "environments":
+            from sandboxctl.environments import run
         case "status":
             from sandboxctl.status import run
         case "check":
@@ -74,6 +90,7 @@ def _run(command: Command, stdio: Stdio) -> int:
 
 
 def _failed(exc: Exception, stdio: Stdio) -> int:
+    """Say what went wrong; the exit status of a command that runs no program."""
     from sandboxd.protocol.errors import SandboxdError
 
     if isinstance(exc, SandboxdError):
@@ -81,6 +98,7 @@ def _failed(exc: Exception, stdio: Stdio) -> int:
     elif isinstance(exc, OSError):
         name = f"{os.fsdecode(exc.filename)}: " if exc.filename else ""
         stdio.err(f"{name}{exc.strerror or exc}")
+        return exitcodes.FAILED
     elif stdio.environ.get("SANDBOXD_CLIENT_DEBUG"):
         raise exc
     else:

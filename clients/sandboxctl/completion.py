@@ -1,9 +1,9 @@
-"""Completions for bash, zsh and fish, made from the table of options."""
+"""Completions for bash, zsh and fish, made from the table of commands."""
 
 from __future__ import annotations
 
 from sandboxctl import exitcodes
-from sandboxctl.options import COMMANDS
+from sandboxctl.commands import TOP, leaves
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,15 +21,24 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
+def _groups() -> list[CommandSpec]:
+    """The commands that are followed by another word."""
+    return [command for command in TOP.commands.values() if command.commands]
+
+
 def bash() -> str:
     """A function for bash's `complete -F`."""
-    cases = "".join(_bash_case(spec) for spec in COMMANDS.values())
+    cases = "".join(_bash_case(spec) for spec in leaves())
+    cases += "".join(_bash_group(spec) for spec in _groups())
+    first = "|".join(f'"{spec.name}"' for spec in _groups())
+    last = "|".join(f'"{spec.name}"' for spec in leaves())
     return f"""\
 _sandboxctl() {{
     local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} command= i
     for ((i = 1; i < COMP_CWORD; i++)); do
-        case ${{COMP_WORDS[i]}} in
-            {"|".join(COMMANDS)}) command=${{COMP_WORDS[i]}}; break ;;
+        case "${{command:+$command }}${{COMP_WORDS[i]}}" in
+            {first}) command=${{COMP_WORDS[i]}} ;;
+            {last}) command="${{command:+$command }}${{COMP_WORDS[i]}}"; break ;;
         esac
     done
     for ((; i < COMP_CWORD; i++)); do
@@ -40,7 +49,7 @@ _sandboxctl() {{
     done
     COMPREPLY=()
     case $command in
-        "") COMPREPLY=($(compgen -W '{" ".join(COMMANDS)} --socket --help --version' -- "$cur")) ;;
+        "") COMPREPLY=($(compgen -W '{_bash_words(TOP)}' -- "$cur")) ;;
 {cases}    esac
 }}
 _sandboxctl_program() {{
@@ -56,13 +65,27 @@ complete -F _sandboxctl sandboxctl
 """
 
 
-def _bash_case(spec: CommandSpec) -> str:
-    words = " ".join([*spec.words, *(option.name for option in spec.options)])
-    values = "".join(_bash_value(option) for option in spec.options if option.metavar)
+def _bash_words(spec: CommandSpec) -> str:
+    return " ".join([*spec.commands, *spec.words, *(option.name for option in spec.options)])
+
+
+def _bash_group(spec: CommandSpec) -> str:
+    words = _bash_words(spec)
     return f"""\
-        {spec.name})
+        {spec.name}) COMPREPLY=($(compgen -W '{words}' -- "$cur")) ;;
+"""
+
+
+def _bash_case(spec: CommandSpec) -> str:
+    values = "".join(_bash_value(option) for option in spec.options if option.metavar)
+    if spec.files:
+        values += """\
+                *) if [[ $cur != -* ]]; then COMPREPLY=($(compgen -f -- "$cur")); return; fi ;;&
+"""
+    return f"""\
+        {_quote(spec.name)})
             case $prev in
-{values}                *) COMPREPLY=($(compgen -W '{words}' -- "$cur")) ;;
+{values}                *) COMPREPLY=($(compgen -W '{_bash_words(spec)}' -- "$cur")) ;;
             esac ;;
 """
 
@@ -73,23 +96,38 @@ def _bash_value(option: Option) -> str:
         how = 'COMPREPLY=($(compgen -f -- "$cur"))'
     elif option.choices:
         how = f"COMPREPLY=($(compgen -W '{' '.join(option.choices)}' -- \"$cur\"))"
-    return f"                {option.name}) {how} ;;\n"
+    names = f"{option.name}|{option.short}" if option.short else option.name
+    return f"                {names}) {how} ;;\n"
 
 
 def zsh() -> str:
     """A function for zsh's `compdef`."""
-    commands = "\n".join(
-        f"        {_quote(f'{spec.name}:{spec.summary}')}" for spec in COMMANDS.values()
-    )
-    cases = "".join(_zsh_case(spec) for spec in COMMANDS.values())
+    functions = "".join(_zsh_function(spec) for spec in (*_groups(), TOP))
     return f"""\
 #compdef sandboxctl
-_sandboxctl() {{
+{functions}if [[ $funcstack[1] == _sandboxctl ]]; then
+    _sandboxctl "$@"
+else
+    compdef _sandboxctl sandboxctl
+fi
+"""
+
+
+def _zsh_function(spec: CommandSpec) -> str:
+    """The function for a command with commands: what follows is told apart by its word."""
+    name = f"_sandboxctl_{spec.name}" if spec.name else "_sandboxctl"
+    commands = "\n".join(
+        f"        {_quote(f'{inner.word}:{inner.summary}')}" for inner in spec.commands.values()
+    )
+    cases = "".join(_zsh_case(inner) for inner in spec.commands.values())
+    options = " ".join(_quote(_zsh_option(option)) for option in spec.options)
+    return f"""\
+{name}() {{
     local state
     local -a commands=(
 {commands}
     )
-    _arguments -C '--socket[socket of the daemon]:path:_files' '--help' '--version' \\
+    _arguments -C {options} \\
         '1:command:->command' '*::argument:->argument'
     case $state in
         command) _describe command commands ;;
@@ -98,22 +136,21 @@ _sandboxctl() {{
 {cases}            esac ;;
     esac
 }}
-if [[ $funcstack[1] == _sandboxctl ]]; then
-    _sandboxctl "$@"
-else
-    compdef _sandboxctl sandboxctl
-fi
 """
 
 
 def _zsh_case(spec: CommandSpec) -> str:
+    if spec.commands:
+        return f"{'':16}{spec.word}) _sandboxctl_{spec.name} ;;\n"
     arguments = [_quote(_zsh_option(option)) for option in spec.options]
     if spec.name == "run":
         arguments += ["'(-)1:program:_command_names -e'", "'*::argument:_normal'"]
     elif spec.words:
         arguments.append(_quote(f"1:word:({' '.join(spec.words)})"))
+    elif spec.files:
+        arguments.append("'*:file:_files'")
     joined = f" \\\n{'':20}".join(["_arguments -S", *arguments])
-    return f"{'':16}{spec.name})\n{'':18}{joined} ;;\n"
+    return f"{'':16}{spec.word})\n{'':18}{joined} ;;\n"
 
 
 def _zsh_option(option: Option) -> str:
@@ -131,29 +168,48 @@ def _zsh_option(option: Option) -> str:
 
 def fish() -> str:
     """Lines of fish's `complete`."""
-    names = " ".join(COMMANDS)
-    lines = [
-        "complete -c sandboxctl -f",
-        "complete -c sandboxctl -n __fish_use_subcommand -l socket -r -F",
-        "complete -c sandboxctl -n __fish_use_subcommand -l help",
-        "complete -c sandboxctl -n __fish_use_subcommand -l version",
+    lines = ["complete -c sandboxctl -f"]
+    lines += [
+        f"complete -c sandboxctl -n __fish_use_subcommand {_fish_option(option)}"
+        for option in TOP.options
     ]
-    for spec in COMMANDS.values():
-        lines.append(
-            f"complete -c sandboxctl -n 'not __fish_seen_subcommand_from {names}'"
-            f" -a {spec.name} -d {_quote(spec.summary)}"
-        )
-        seen = f"complete -c sandboxctl -n '__fish_seen_subcommand_from {spec.name}'"
-        lines += [f"{seen} {_fish_option(option)}" for option in spec.options]
-        if spec.words:
-            lines.append(f"{seen} -a '{' '.join(spec.words)}'")
-        if spec.name == "run":
-            lines.append(f"{seen} -a '(__fish_complete_subcommand)'")
+    lines += _fish_commands(TOP, "not __fish_seen_subcommand_from " + " ".join(TOP.commands))
     return "\n".join(lines) + "\n"
+
+
+def _fish_commands(spec: CommandSpec, when: str) -> list[str]:
+    lines = []
+    for inner in spec.commands.values():
+        lines.append(
+            f"complete -c sandboxctl -n {_quote(when)} -a {inner.word} -d {_quote(inner.summary)}"
+        )
+        seen = f"__fish_seen_subcommand_from {inner.word}"
+        if spec.name:
+            seen = f"__fish_seen_subcommand_from {spec.word}; and {seen}"
+        if inner.commands:
+            lines += _fish_commands(
+                inner, f"{seen}; and not __fish_seen_subcommand_from {' '.join(inner.commands)}"
+            )
+        else:
+            lines += _fish_command(inner, f"complete -c sandboxctl -n {_quote(seen)}")
+    return lines
+
+
+def _fish_command(spec: CommandSpec, seen: str) -> list[str]:
+    lines = [f"{seen} {_fish_option(option)}" for option in spec.options]
+    if spec.words:
+        lines.append(f"{seen} -a '{' '.join(spec.words)}'")
+    if spec.files:
+        lines.append(f"{seen} -F")
+    if spec.name == "run":
+        lines.append(f"{seen} -a '(__fish_complete_subcommand)'")
+    return lines
 
 
 def _fish_option(option: Option) -> str:
     text = f"-l {option.name.removeprefix('--')} -d {_quote(option.help)}"
+    if option.short:
+        text = f"-s {option.short.removeprefix('-')} {text}"
     if option.files:
         text += " -r -F"
     elif option.choices:

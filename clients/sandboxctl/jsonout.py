@@ -6,9 +6,25 @@ import binascii
 import json
 import os
 
+from sandboxd.protocol.errors import RequestError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from sandboxctl.stdio import Stdio
+
+
+def print_json(stdio: Stdio, value: Any) -> None:
+    """Print it: on one line for a program, on many for a person."""
+    stdio.out(to_json(value, pretty=stdio.is_terminal(stdio.stdout)))
+
+
+def error_map(exc: Exception) -> dict[str, object]:
+    """An error as the protocol has it, also one that did not come from the daemon."""
+    if isinstance(exc, RequestError):
+        return {"code": exc.code, "message": exc.message, "data": exc.data}
+    return {"code": getattr(exc, "code", "unreachable"), "message": str(exc), "data": {}}
 
 
 def to_json(value: Any, *, pretty: bool = False) -> str:

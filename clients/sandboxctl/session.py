@@ -13,7 +13,7 @@ import os
 import select
 import stat
 
-from sandboxd_client._wire import WRITE_BYTES, Response, ended
+from sandboxd_client._wire import WRITE_BYTES, Response, request_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sandboxctl.stdio import Stdio
+    from sandboxctl.terminal import Terminal
     from sandboxd_client._connection import Connection
     from sandboxd_client._wire import Notification
-    from sandboxd_client.result import Result, StagesResult
 
 # poll(2) says "writable" for a pipe that takes this much (PIPE_BUF); a write of more could block,
 # and then nothing would hear of a Ctrl-C.
@@ -61,10 +61,11 @@ class Session:
     """Starts a job and carries bytes and signals until it has ended."""
 
     def __init__(
-        self, connection: Connection, stdio: Stdio, stdin: int, *, terminal: int | None = None
+        self, connection: Connection, stdio: Stdio, stdin: int, terminal: Terminal | None = None
     ) -> None:
-        """`stdin` is where input comes from; `terminal` the descriptor whose size the job gets."""
-        self.result: Result | StagesResult | None = None
+        """`stdin` is where input comes from; `terminal` is lent to the program while it runs, and
+        for the caller to restore."""
+        self.result: Mapping[str, Any] | None = None
         #: The signal because of which we cancelled the job.
         self.stopped_by = 0
         self._connection = connection
@@ -72,6 +73,7 @@ class Session:
         self._stdin = stdin
         self._stdin_open = True
         self._terminal = terminal
+        self._stage = ""
         self._token: str | None = None
         self._streams = True
         self._start = self._write = self._wait = 0
@@ -80,13 +82,15 @@ class Session:
         self._interrupts = 0
         self._cancelled = False
 
-    def run(self, params: Mapping[str, Any]) -> Result | StagesResult:
-        """Start the job and return its result. Raises RequestError, ConnectionLost, and
-        KeyboardInterrupt when somebody insists."""
+    def run(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Start the job by `method` and return its result, as the daemon sent it.
+
+        Raises RequestError, ConnectionLost, and KeyboardInterrupt when somebody insists.
+        """
         signals = Signals(_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGWINCH)
         try:
             self._streams = bool(params.get("stream"))
-            self._start = self._connection.send("job.start", params)
+            self._start = self._connection.send(method, params)
             while self.result is None or self._output:
                 self._step(signals)
         finally:
@@ -101,7 +105,7 @@ class Session:
             poll.register(self._output[0][0], select.POLLOUT)
         else:
             poll.register(self._connection.fileno(), select.POLLIN)
-        if self._stdin_open and self._token and not self._write and self.result is None:
+        if self._wants_input():
             poll.register(self._stdin, select.POLLIN)
         ready = dict(poll.poll())
         if signals.fd in ready:
@@ -116,6 +120,11 @@ class Session:
         if ready.get(self._stdin, 0) & _READABLE and self._stdin_open and not self._write:
             self._take_input()
 
+    def _wants_input(self) -> bool:
+        if self._terminal is not None and self._stage != "run":
+            return False  # What is typed now stays in the terminal, where Ctrl-C still works.
+        return self._stdin_open and bool(self._token) and not self._write and self.result is None
+
     # What comes from the daemon
 
     def _handle(self, message: Response | Notification) -> None:
@@ -123,10 +132,19 @@ class Session:
             self._answered(message)
         elif message.method == "job.output":
             stream, data = message.params["stream"], message.params["data"]
-            fd = self._stdio.stderr if stream == "stderr" else self._stdio.stdout
+            errors = stream == "stderr" or self._stage == "compile"
+            fd = self._stdio.stderr if errors else self._stdio.stdout
             self._output.append((fd, memoryview(data)))
+        elif message.method == "job.stage":
+            self._enter(message.params["stage"])
         elif message.method == "job.exit":
             self._end(message.params)
+
+    def _enter(self, stage: str) -> None:
+        self._stage = stage
+        if stage == "run" and self._terminal is not None:
+            self._terminal.take()
+            self._resize()  # It may have another size than when we started.
 
     def _answered(self, answer: Response) -> None:
         if answer.msgid == self._write:
@@ -146,10 +164,9 @@ class Session:
         # Other requests may fail because the job has just ended, and then nothing is wrong.
 
     def _end(self, params: Mapping[str, Any]) -> None:
-        result = ended(params)
-        if isinstance(result, Exception):
-            raise result
-        self.result = result
+        if params.get("error"):
+            raise request_error(params["error"])
+        self.result = params["result"]
 
     # What goes to the daemon
 
@@ -192,8 +209,7 @@ class Session:
 
     def _resize(self) -> None:
         if self._terminal is not None:
-            size = os.get_terminal_size(self._terminal)
-            self._send("job.resize", {"rows": size.lines or 24, "columns": size.columns or 80})
+            self._send("job.resize", self._terminal.size())
 
     # What goes to stdout and stderr
 

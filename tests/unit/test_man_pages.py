@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxctl.options import COMMANDS
+from sandboxctl.commands import TOP, leaves
 from sandboxd.config import Config, Limits
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -83,7 +83,9 @@ def test_text_is_safe_from_the_formatter() -> None:
 
 def test_every_command_and_option_is_described() -> None:
     text = (DOCS / "sandboxctl.1.md").read_text()
-    for command in COMMANDS.values():
+    for command in leaves():
         assert f"`{command.name}`" in text or f"`sandboxctl {command.name}`" in text, command.name
+    for command in (TOP, *leaves()):
         for option in command.options:
             assert f"`{f'{option.name} {option.metavar}'.strip()}`" in text, option.name
+            assert f"`{option.short}`" in text or not option.short, option.short

@@ -10,8 +10,9 @@ import pytest
 
 from sandboxctl import completion, units
 from sandboxctl.__main__ import main
+from sandboxctl.commands import TOP, leaves, parse
 from sandboxctl.help import help_text
-from sandboxctl.options import COMMANDS, RUN, UsageError, parse
+from sandboxctl.options import CommandSpec, UsageError
 from sandboxctl.run import job_params
 from support.world import World
 
@@ -41,6 +42,35 @@ PARSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "completion": ("completion zsh", {}, ["zsh"]),
     "help": ("run --help", {"--help": True}, []),
     "short help": ("run -h", {"--help": True}, []),
+    "execute": ("execute c a.c", {}, ["c", "a.c"]),
+    "source from stdin": ("execute c -", {}, ["c", "-"]),
+    "what follows the file is the program's": (
+        "execute --json c a.c -- --memory --json x",
+        {"--json": True},
+        ["c", "a.c", "--", "--memory", "--json", "x"],
+    ),
+    "options of ours stand before the file": (
+        "execute c --memory 64M a.c --memory 1",
+        {"--memory": 64 * MIB},
+        ["c", "a.c", "--memory", "1"],
+    ),
+    "a file with an odd name": ("execute --json -- c -a.c", {"--json": True}, ["c", "-a.c"]),
+    "interactive": ("execute -i c a.c", {"--interactive": True}, ["c", "a.c"]),
+    "compile": (
+        "execute --compile-time 2s --compile-memory 1G c a.c",
+        {"--compile-time": 2 * 10**9, "--compile-memory": 2**30},
+        ["c", "a.c"],
+    ),
+    "options between words": (
+        "packages install lua --index http://x dash -q",
+        {"--index": "http://x", "--quiet": True},
+        ["lua", "dash"],
+    ),
+    "option of a group": ("packages --socket /s list", {"--socket": "/s"}, []),
+    "short with value": ("packages build d -o f", {"--output": "f"}, ["d"]),
+    "two words": ("environments import a -", {}, ["a", "-"]),
+    "help of a group": ("packages --help", {"--help": True}, []),
+    "a group alone": ("packages", {}, []),
 }
 
 
@@ -71,6 +101,16 @@ REFUSED = {
     "status now": "status takes no argument, not 'now'",
     "completion": "completion needs one of: bash, zsh, fish",
     "completion tcsh": "completion needs one of: bash, zsh, fish",
+    "execute c": "which language, and which file? sandboxctl execute [OPTIONS] LANGUAGE[=VERSION]",
+    "execute --compile-time soon c a.c": "--compile-time: 'soon' is not a time such as 1s",
+    "packages isntall lua": "unknown command 'isntall'; did you mean install?",
+    "packages xyzzy": "unknown command 'xyzzy'; see sandboxctl packages --help",
+    "packages install": "which package? sandboxctl packages install [OPTIONS] LANGUAGE[=RANGE] ...",
+    "packages install run --memory 1": "unknown option '--memory'",
+    "packages spec a b": "'b' is too much: sandboxctl packages spec [OPTIONS] FILE",
+    "packages list lua": "packages list takes no argument, not 'lua'",
+    "environments import a": "which name, and from where?",
+    "environments remove": "which environment?",
     "--sokcet /s run x": "unknown option '--sokcet'; did you mean --socket?",
 }
 
@@ -81,7 +121,8 @@ def test_refused(line: str, why: str, world: World) -> None:
         parse(line.split(" "))
     assert str(caught.value).startswith(why)
     code = main(line.split(" "), world)
-    assert code == (125 if line.split(" ")[0] == "run" or " run " in line else 2)
+    program = line.split(" ")[0] in ("run", "execute") or line.startswith("--sokcet /s run")
+    assert code == (125 if program else 2)
     assert world.stderr_text == f"sandboxctl: {caught.value}\n"
     assert world.stdout_text == ""
 
@@ -249,22 +290,39 @@ def test_a_terminal_goes_with_neither_json_nor_stdin(world: World) -> None:
     }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_names_every_option(name: str, world: World) -> None:
-    assert main([name, "--help"], world) == 0
+ALL = {spec.name: spec for spec in (*leaves(), *TOP.commands.values())}
+
+
+@pytest.mark.parametrize("spec", ALL.values(), ids=ALL.keys())
+def test_help_names_every_option(spec: CommandSpec, world: World) -> None:
+    assert main([*spec.name.split(" "), "--help"], world) == 0
     text = world.stdout_text
-    assert text == help_text(COMMANDS[name])
-    assert text.startswith(f"Usage: sandboxctl {name} ")
-    for option in COMMANDS[name].options:
-        assert f"  {option.name}" in text
+    assert text == help_text(spec)
+    assert text.startswith(f"Usage: sandboxctl {spec.name} ")
+    for option in spec.options:
+        assert f" {option.name}" in text
+    for inner in spec.commands:
+        assert f"\n  {inner} " in text
     assert max(map(len, text.splitlines())) <= 100
 
 
-@pytest.mark.parametrize(("argv", "code"), [(["--help"], 0), (["-h"], 0), ([], 2)])
+@pytest.mark.parametrize(
+    ("argv", "code"), [(["--help"], 0), (["-h"], 0), ([], 2), (["--socket", "/s"], 2)]
+)
 def test_help_names_every_command(argv: list[str], code: int, world: World) -> None:
     assert main(argv, world) == code
-    for name in COMMANDS:
+    for name in TOP.commands:
         assert f"\n  {name} " in world.stdout_text
+
+
+def test_a_group_without_its_command_is_helped(world: World) -> None:
+    assert main(["environments"], world) == 2
+    assert world.stdout_text == help_text(TOP.commands["environments"])
+
+
+def test_help_before_a_command_is_that_of_the_command(world: World) -> None:
+    assert main(["--help", "packages", "install"], world) == 0
+    assert world.stdout_text == help_text(TOP.commands["packages"])
 
 
 def test_version(world: World) -> None:
@@ -276,10 +334,10 @@ def test_version(world: World) -> None:
 def test_completions_name_everything(shell: str, world: World) -> None:
     assert main(["completion", shell], world) == 0
     text = world.stdout_text
-    for option in RUN:
-        assert (option.name if shell != "fish" else f"-l {option.name[2:]} ") in text
-    for name in COMMANDS:
-        assert name in text
+    for spec in leaves():
+        assert spec.word in text
+        for option in spec.options:
+            assert (option.name if shell != "fish" else f"-l {option.name[2:]} ") in text
     assert "loopback" in text
 
 
@@ -293,7 +351,15 @@ def test_completions_are_what_the_shell_reads(shell: str) -> None:
 
 
 BASH = {
-    "sandboxctl r": ["run"],
+    "sandboxctl r": ["run", "runtimes"],
+    "sandboxctl packages b": ["build"],
+    "sandboxctl packages ": ["list", "install", "uninstall", "spec", "build", "--socket", "--help"],
+    "sandboxctl packages install --ind": ["--index"],
+    "sandboxctl environments import x /etc/pass": ["/etc/passwd"],
+    "sandboxctl environments import --so": ["--socket"],
+    "sandboxctl packages build -o /etc/hostn": ["/etc/hostname"],
+    "sandboxctl execute c /etc/hostn": ["/etc/hostname"],
+    "sandboxctl execute --compile-m": ["--compile-memory"],
     "sandboxctl --v": ["--version"],
     "sandboxctl run --mem": ["--memory"],
     "sandboxctl run --network ": ["none", "loopback"],

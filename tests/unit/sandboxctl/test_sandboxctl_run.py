@@ -16,8 +16,8 @@ import pytest
 from sandboxctl import exitcodes
 from sandboxctl.__main__ import main
 from sandboxctl.collected import write_files
+from sandboxctl.jobs import exit_status
 from sandboxctl.jsonout import to_json
-from sandboxctl.run import exit_status
 from sandboxctl.session import Signals
 from sandboxctl.stdio import printable
 from sandboxd.protocol import rpc
