@@ -96,10 +96,12 @@ def _admit(
 ) -> Job:
     """The job, which owns ``stdio`` from now on; so does this when it raises."""
     try:
-        return connection.jobs.admit(job_spec(plan, params, started=started), stdio=stdio)
+        job = connection.jobs.admit(job_spec(plan, params, started=started), stdio=stdio)
     except RequestError as error:
         stdio.close()
         raise _renamed(error) from None
+    job.held = plan.runtime.use
+    return job
 
 
 def _renamed(error: RequestError) -> RequestError:

@@ -6,7 +6,7 @@ no task of its own. Any other job is run by the task that `Job.run_in_task` star
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sandboxd.engine import results, wire
 from sandboxd.engine.descriptors import close_all
@@ -47,6 +47,16 @@ NO_STDIO: Final = Stdio()
 NOTHING: Final = JobSpec(run=Stage(argv=(), env=(), cwd=b"", stdin=b"", limits=None))
 
 
+class Held(Protocol):
+    """Something that must stay while a job has not ended, such as a package on the disk."""
+
+    def hold(self) -> None:
+        """A job is going to use it."""
+
+    def release(self) -> None:
+        """The job has ended."""
+
+
 class Job:
     """One job of one tenant. Made by `Engine.admit`, run by `Engine.submit`."""
 
@@ -55,6 +65,7 @@ class Job:
         "cancel_reason",
         "compile_limits",
         "done",
+        "held",
         "limits",
         "line",
         "mode",
@@ -81,6 +92,7 @@ class Job:
         self.mode = wire.MODE_RECYCLED
         self.mounts = 0
         self.root: Root | None = None
+        self.held: Held | None = None
         self.size = len(spec.run.stdin)
         self.stdio = NO_STDIO
         self.plain = not (spec.compile or spec.collect or spec.stream or spec.stdin_stream)

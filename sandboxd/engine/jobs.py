@@ -94,10 +94,12 @@ class Engine:
                 raise RequestError(INTERNAL, ABSENT)
             if job.root is not None:
                 self.roots.hold(job.root)
+            if job.held is not None:
+                job.held.hold()
             self.scheduler.submit(job)
         except RequestError:
-            if job.root is not None and not self._absent:
-                self.roots.release(job.root)
+            if not self._absent:
+                self._let_go(job)
             job.state = ENDED
             job.stdio.close()
             raise
@@ -141,8 +143,7 @@ class Engine:
         job.spec = NOTHING  # Its input may be large, and the job be kept for a late job.wait.
         if job.stdio is not NO_STDIO:
             job.stdio.close()
-        if job.root is not None:
-            self.roots.release(job.root)
+        self._let_go(job)
         last = outcome
         if isinstance(last, StagesResult):
             last = last.run or last.compile
@@ -157,6 +158,12 @@ class Engine:
         done(outcome)
         if self._idle is not None and not self.scheduler.running and not self.scheduler.waiting:
             self._idle.set()
+
+    def _let_go(self, job: Job) -> None:
+        if job.root is not None:
+            self.roots.release(job.root)
+        if job.held is not None:
+            job.held.release()
 
     async def wait_idle(self) -> None:
         """Wait until no job runs or waits."""

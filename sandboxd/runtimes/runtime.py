@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sandboxd.engine.job import Held
 from sandboxd.protocol.models import Limits
 from sandboxd.runtimes.model import Rename, RuntimeFile, StageFile
 from sandboxd.runtimes.template import Template
@@ -41,6 +42,8 @@ class Runtime:
     extensions: tuple[str, ...] = ()
     rename: Rename = _NO_RENAME
     package: bool = False
+    use: Held | None = None
+    """What its jobs hold while they run; None where nothing can be taken from under them."""
 
 
 def from_file(file: RuntimeFile, version: str) -> Runtime:
@@ -74,6 +77,7 @@ def from_package(
     runtime: str = "",
     compile_limits: Limits = _NO_LIMITS,
     run_limits: Limits = _NO_LIMITS,
+    use: Held | None = None,
 ) -> Runtime:
     """A runtime of an installed package.
 
@@ -93,4 +97,5 @@ def from_package(
         aliases=aliases,
         runtime=runtime,
         package=True,
+        use=use,
     )
