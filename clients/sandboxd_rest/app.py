@@ -1,0 +1,310 @@
+"""The shell around every wire format: an ASGI application.
+
+It lets requests in (or not), routes them, turns what went wrong into an answer of the dialect's
+shape, counts and logs. A request is handled in one task without any layer in between: the routes
+of a dialect are Starlette's, their endpoints are `Endpoint`s and `Session`s.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import trio
+from starlette.exceptions import HTTPException
+from starlette.routing import Router
+
+from sandboxd.logs import fields
+from sandboxd.protocol import errors
+from sandboxd.protocol.errors import RequestError
+from sandboxd_rest.http import Disconnected, Refusal, Request, Response
+from sandboxd_rest.link import busy_headers, retry_after
+from sandboxd_rest.safety import Guard, by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
+
+    from sandboxd_rest.config import Config
+    from sandboxd_rest.metrics import HttpCounts
+
+    Handler = Callable[[Request], Awaitable[Response]]
+    SessionHandler = Callable[[Request, Send], Awaitable[None]]
+
+_log = logging.getLogger("sandboxd.rest")
+_access_log = logging.getLogger("sandboxd.rest.access")
+
+CLOSED_BY_CLIENT: Final = 499
+"""Logged and counted for a request whose client went away; nobody is sent it."""
+_STATUS: Final = {
+    errors.BUSY: 503,
+    errors.CANCELLED: 503,
+    errors.EXISTS: 409,
+    errors.INVALID_ARGUMENT: 400,
+    errors.LIMIT_EXCEEDED: 400,
+    errors.NOT_FOUND: 404,
+    errors.PERMISSION_DENIED: 403,
+}
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_RETRY_S: Final = 1
+
+
+def message_body(refusal: Refusal) -> bytes:
+    """The body that most dialects have: `{"message": …}`."""
+    return msgspec.json.encode({"message": refusal.message})
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One wire format, mounted beside the others."""
+
+    name: str
+    prefixes: tuple[str, ...]
+    """Paths below these are the dialect's, also those it does not know."""
+    routes: Sequence[BaseRoute]
+    paths: Mapping[str, Any] = field(default_factory=dict)
+    """OpenAPI path items."""
+    types: tuple[Any, ...] = ()
+    """What `paths` refers to as `#/components/schemas/NAME`."""
+    admit: Callable[[Request], None] | None = None
+    """Called before a request is routed; raises Refusal."""
+    error_body: Callable[[Refusal], bytes] = message_body
+
+
+class Endpoint:
+    """An ASGI application from a function that answers a request."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request: Request = scope["sandboxd.request"]
+        request.path_params = scope.get("path_params", {})
+        scope["sandboxd.response"] = await self._handler(request)
+
+
+class SessionEndpoint:
+    """An ASGI application from a function that holds a WebSocket session."""
+
+    def __init__(self, handler: SessionHandler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request: Request = scope["sandboxd.request"]
+        request.path_params = scope.get("path_params", {})
+        await self._handler(request, send)
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(self, config: Config, dialects: Sequence[Dialect], counts: HttpCounts) -> None:
+        self._config = config
+        self._guard = Guard(config)
+        self._counts = counts
+        self._body_timeout_s = config.body_timeout_ns / 1e9
+        self._prefixes = sorted(
+            ((prefix, dialect) for dialect in dialects for prefix in dialect.prefixes),
+            key=lambda pair: -len(pair[0]),
+        )
+        routes = [route for dialect in dialects for route in dialect.routes]
+        self._router = Router(routes, redirect_slashes=False, default=_unknown)
+        self._sessions = trio.CapacityLimiter(config.max_sessions)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+
+    # -- HTTP --------------------------------------------------------------------------------
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.monotonic()
+        headers = by_name(scope["headers"])
+        peer = self._guard.peer(scope, headers)
+        dialect = self._dialect(scope["path"])
+        self._counts.running += 1
+        status = CLOSED_BY_CLIENT
+        try:
+            response = await self._answer(scope, receive, headers, peer, dialect)
+            extra = self._guard.cors(scope, headers)
+            status = response.status
+            await _send(send, response, extra)
+        except Disconnected:
+            pass
+        finally:
+            self._counts.running -= 1
+            self._ended(scope, peer, status, time.monotonic() - begun)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        receive: Receive,
+        headers: dict[bytes, bytes],
+        peer: str,
+        dialect: Dialect | None,
+    ) -> Response:
+        """The answer, whatever happens. Raises Disconnected."""
+        try:
+            self._guard.check(scope, headers)
+            if self._counts.running > self._config.max_requests:
+                raise Refusal(503, "too many requests at once", retry_after(_RETRY_S))
+            request = self._request(scope, receive, headers, peer)
+            if dialect is not None and dialect.admit is not None:
+                dialect.admit(request)
+            await self._router.app(scope, receive, _no_send)
+            response: Response = scope["sandboxd.response"]
+            return response
+        except Refusal as refusal:
+            return _refused(refusal, dialect)
+        except HTTPException as exc:
+            return _refused(_of_router(exc, scope), dialect)
+        except RequestError as error:
+            return _refused(of_daemon(error), dialect)
+        except Disconnected:
+            raise
+        except Exception:
+            _log.exception("a request failed %s", fields(path=scope["path"]))
+            return _refused(_mistake(), dialect)
+
+    def _request(
+        self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], peer: str
+    ) -> Request:
+        request = Request(
+            scope, receive, headers, peer, self._config.max_body_bytes, self._body_timeout_s
+        )
+        scope["sandboxd.request"] = request
+        scope["app"] = self  # Starlette then says by an exception what a route cannot do.
+        path = scope["path"]
+        if len(path) > 1 and path.endswith("/"):
+            scope["path"] = path.rstrip("/") or "/"
+        return request
+
+    def _dialect(self, path: str) -> Dialect | None:
+        for prefix, dialect in self._prefixes:
+            if path.startswith(prefix):
+                return dialect
+        return None
+
+    # -- WebSocket ---------------------------------------------------------------------------
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.monotonic()
+        headers = by_name(scope["headers"])
+        peer = self._guard.peer(scope, headers)
+        status = 101
+        try:
+            self._guard.check(scope, headers)
+            self._request(scope, receive, headers, peer)
+            try:
+                self._sessions.acquire_nowait()
+            except trio.WouldBlock:
+                raise Refusal(503, "too many sessions at once", retry_after(_RETRY_S)) from None
+            try:
+                await self._router.app(scope, receive, send)
+            finally:
+                self._sessions.release()
+        except Refusal as refusal:  # Only before the session is accepted.
+            status = refusal.status
+            await _reject(send, _refused(refusal, self._dialect(scope["path"])))
+        except Disconnected:
+            pass
+        except Exception:
+            _log.exception("a session failed %s", fields(path=scope["path"]))
+            await send({"type": "websocket.close", "code": 1011})
+        finally:
+            self._ended(scope, peer, status, time.monotonic() - begun)
+
+    # -- what is left of it ------------------------------------------------------------------
+
+    def _ended(self, scope: Scope, peer: str, status: int, seconds: float) -> None:
+        """Count and log. Of the path only what the routes know is counted: the rest is anybody's
+        choice. Neither the query nor a header is logged: there are secrets in them."""
+        route = scope.get("route")
+        path = route.path if route is not None else "other"
+        method = scope.get("method", "WEBSOCKET")
+        self._counts.add(method, path, status, seconds)
+        if self._config.access_log:
+            _access_log.info(
+                "%s",
+                fields(
+                    peer=peer,
+                    method=method,
+                    path=scope["path"],
+                    status=status,
+                    ms=f"{seconds * 1000:.1f}",
+                ),
+            )
+
+
+def of_daemon(error: RequestError) -> Refusal:
+    """What the daemon refused, for a client of HTTP."""
+    headers = busy_headers(error) or (
+        retry_after(_RETRY_S) if error.code == errors.CANCELLED else ()
+    )
+    return Refusal(_STATUS.get(error.code, 500), error.message, headers)
+
+
+def _of_router(exc: HTTPException, scope: Scope) -> Refusal:
+    allow = tuple((k.lower().encode(), v.encode()) for k, v in (exc.headers or {}).items())
+    if exc.status_code == 405 and scope["method"] == "OPTIONS":
+        return Refusal(204, "", allow)
+    return Refusal(exc.status_code, exc.detail, allow)
+
+
+def _mistake() -> Refusal:
+    return Refusal(500, "the gateway made a mistake; see its log")
+
+
+def _refused(refusal: Refusal, dialect: Dialect | None) -> Response:
+    make = dialect.error_body if dialect is not None else message_body
+    body = b"" if refusal.status == 204 else make(refusal)
+    return Response(body, refusal.status, headers=refusal.headers)
+
+
+async def _send(send: Send, response: Response, extra: tuple[tuple[bytes, bytes], ...]) -> None:
+    headers = [_NOSNIFF, *response.headers, *extra]
+    if response.status != 204:
+        headers += [
+            (b"content-type", response.content_type),
+            (b"content-length", str(len(response.body)).encode()),
+        ]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+async def _reject(send: Send, response: Response) -> None:
+    """Answer a WebSocket handshake with an HTTP error."""
+    headers = [
+        _NOSNIFF,
+        *response.headers,
+        (b"content-type", response.content_type),
+        (b"content-length", str(len(response.body)).encode()),
+    ]
+    start = {"type": "websocket.http.response.start", "status": response.status, "headers": headers}
+    await send(start)
+    await send({"type": "websocket.http.response.body", "body": response.body})
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    raise Refusal(404, "Not Found")
+
+
+async def _no_send(message: Any) -> None:
+    raise AssertionError("an endpoint sends nothing itself")
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,108 @@
+"""The connection to sandboxd that requests share, made anew when it was lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from sandboxd.protocol.errors import BUSY, RequestError, SandboxdError
+from sandboxd_client.aio import TrioClient
+from sandboxd_client.errors import ConnectionLost, DaemonUnreachable
+from sandboxd_rest.http import Headers, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+_DOWN_RETRY_S: Final = 1
+
+
+class Link:
+    """Owns the shared connection. Close it with `aclose`."""
+
+    def __init__(self, socket: str) -> None:
+        self.maxima: dict[str, int] = {}
+        """The most the daemon grants, by the protocol's names; filled in when connecting."""
+        self.socket = socket or None
+        self._client: TrioClient | None = None
+        self._connecting = trio.Lock()
+
+    async def call(self, request: Callable[[TrioClient], Awaitable[T]]) -> T:
+        """Make a request on the shared connection. Raises RequestError, and Refusal (503) while
+        there is no daemon.
+
+        A daemon that was started anew is noticed only by asking it: the request is then made once
+        more. Whatever the first try began has ended with its connection.
+        """
+        client = await self._shared()
+        try:
+            return await request(client)
+        except ConnectionLost:
+            await self._drop(client)
+        client = await self._shared()
+        try:
+            return await request(client)
+        except ConnectionLost:
+            await self._drop(client)
+            raise unavailable() from None
+
+    async def _shared(self) -> TrioClient:
+        if self._client is None:
+            async with self._connecting:
+                if self._client is None:
+                    self._client = await self._connect()
+        return self._client
+
+    async def _connect(self) -> TrioClient:
+        client = await self.connect()
+        try:
+            info = await client.info()
+        except BaseException as exc:
+            await _close(client)
+            if isinstance(exc, SandboxdError):
+                raise unavailable() from exc
+            raise
+        self.maxima.update(info["max_limits"])
+        return client
+
+    async def connect(self) -> TrioClient:
+        """A connection of the caller's own. Raises Refusal (503)."""
+        with trio.move_on_after(_CONNECT_TIMEOUT_S):
+            try:
+                return await TrioClient.connect(self.socket)
+            except DaemonUnreachable as exc:
+                raise unavailable() from exc
+        raise unavailable()
+
+    async def _drop(self, client: TrioClient) -> None:
+        if self._client is client:
+            self._client = None
+        await _close(client)
+
+    async def aclose(self) -> None:
+        """Close; what still runs is cancelled."""
+        if self._client is not None:
+            await self._drop(self._client)
+
+
+async def _close(client: TrioClient) -> None:
+    with trio.CancelScope(shield=True):
+        await client.aclose()
+
+
+def unavailable() -> Refusal:
+    return Refusal(503, "sandboxd is not running; try again later", retry_after(_DOWN_RETRY_S))
+
+
+def retry_after(seconds: int) -> Headers:
+    return ((b"retry-after", str(max(1, seconds)).encode()),)
+
+
+def busy_headers(error: RequestError) -> Headers:
+    """Retry-After for what the daemon could not take now; whole seconds are all HTTP has."""
+    wait: Any = error.data.get("retry_after_ns", 0)
+    return retry_after(-(-int(wait) // 1_000_000_000)) if error.code == BUSY else ()
