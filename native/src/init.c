@@ -33,6 +33,7 @@ struct init {
     struct pristine pristine;
     int network;     /* a socket of the slot's network namespace, for the worker */
     uint64_t cpu_ns; /* its own CPU time at the last SLOT_END */
+    uint64_t served; /* jobs, with the one that runs or is awaited */
 };
 
 static void tell(struct init *init, struct slot_msg msg, const struct fds *fds) {
@@ -154,6 +155,25 @@ static int make_stack(struct init *init, struct fault *fault) {
     return 0;
 }
 
+static struct init *stopped; /* for the signal handler */
+
+/* The worker's SIGTERM: a limit was reached, or the job was cancelled. One call kills everything,
+ * as kill_rest() says. It may come late: the next process, which has not been given a job, is not
+ * meant. A job cannot send it, being another user. */
+static void on_stop(int number) {
+    int error = errno;
+    (void)number;
+    if (__atomic_load_n(&stopped->shared->stop, __ATOMIC_ACQUIRE) == stopped->served)
+        (void)kill(-1, SIGKILL);
+    errno = error;
+}
+
+static int take_stops(struct init *init, struct fault *fault) {
+    struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
+    stopped = init;
+    return sigaction(SIGTERM, &action, NULL) < 0 ? fail(fault, SBX_STEP_FORK) : 0;
+}
+
 static int build(struct init *init, struct fault *fault) {
     keeper_signals(SIG_DFL);               /* jobs inherit what init has */
     (void)setpriority(PRIO_PROCESS, 0, 0); /* needs no right, as the helper is above that */
@@ -166,8 +186,8 @@ static int build(struct init *init, struct fault *fault) {
         return fail(fault, SBX_STEP_DEV);
     if (pristine_note(&init->pristine, &init->root) < 0)
         return fail(fault, SBX_STEP_TMPFS);
-    if (make_stack(init, fault) < 0 || set_constant_rlimits(fault) < 0 ||
-        drop_capabilities(fault) < 0)
+    if (make_stack(init, fault) < 0 || take_stops(init, fault) < 0 ||
+        set_constant_rlimits(fault) < 0 || drop_capabilities(fault) < 0)
         return -1;
     return install_filter(fault);
 }
@@ -250,6 +270,7 @@ static void account(struct init *init, uint64_t resident, struct slot_msg *ret) 
 
 static int begin(struct init *init, struct fault *fault) {
     struct slot_shared *shared = init->shared;
+    init->served++;
     shared->exec_ns = shared->setup_cpu_ns = 0;
     shared->fault = (struct fault){0, 0};
     shared->base.files = pristine_used(&init->pristine);

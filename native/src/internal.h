@@ -144,6 +144,7 @@ struct slot_shared {
     /* written by the worker before it sends a job */
     uint32_t keep;       /* do not reset: a further stage will use the work directory */
     uint32_t single_use; /* do not reset: the slot ends with this job */
+    uint64_t stop;       /* with SIGTERM to init: the slot's how-manieth job is to be killed */
 };
 
 struct cgroup;

@@ -114,6 +114,8 @@ enum sbx_reason result_send(struct worker *worker, struct slot *slot, const stru
         end = &last;
     }
     measured(slot, end, &result);
+    if (slot->reason && end->exec_ns && slot->killed_ns < end->end_ns)
+        result.wall_time_ns = less(slot->killed_ns, end->exec_ns); /* to the kill */
     drain(slot, &result);
     decide(slot, &result);
     if (slot->held_by == slot->job.job_id)

@@ -4,9 +4,11 @@
  *   EMPTY -> BUILDING -> IDLE -> RUNNING -> RESETTING -> IDLE …
  *                                   any of them -> DYING -> EMPTY
  *
- * A limit, a cancellation, a doubt about cleanliness: each is answered by killing init, and with it
- * the kernel kills everything in the slot's pid namespace. Init's pidfd becomes readable when all
- * of it is gone, so no process can outlive that and there is nothing to poll.
+ * At a limit or a cancellation init is told to kill the job, reports its end as always and makes
+ * the slot ready again. Where it is not quick about that, at the memory limit (which may have hit
+ * init itself) and at any doubt about cleanliness init is killed, and with it the kernel kills
+ * everything in the slot's pid namespace. Init's pidfd becomes readable when all of it is gone, so
+ * no process can outlive that and there is nothing to poll.
  */
 #define _GNU_SOURCE
 #include <net/if.h>
@@ -26,6 +28,7 @@ enum {
 };
 static const uint64_t SETUP_NS = 10000ull * MS;     /* for building, set-up and reset */
 static const uint64_t FIRST_RETRY_NS = 100ull * MS; /* after a slot could not be made; doubles */
+static const uint64_t STOP_NS = 100ull * MS;        /* for init to have killed its job */
 static const uint64_t CPU_STEP_NS = MS / 2;         /* least time between two looks at the CPU */
 
 static void forget(struct slot *slot) {
@@ -158,12 +161,21 @@ void slot_signal_job(struct slot *slot, int number) {
         (void)sys_pidfd_send_signal(pidfd, number); /* it may have ended */
 }
 
+static int stop_job(struct slot *slot) {
+    __atomic_store_n(&slot->shared->stop, slot->jobs_run, __ATOMIC_RELEASE);
+    slot->next_cpu_ns = UINT64_MAX;
+    slot->deadline_ns = slot->killed_ns + STOP_NS;
+    return sys_pidfd_send_signal(slot->init_pidfd, SIGTERM);
+}
+
 void slot_kill_job(struct worker *worker, struct slot *slot, enum sbx_reason reason) {
     if (!slot->active || slot->reason)
         return;
     slot->reason = reason;
     slot->killed_ns = clock_ns(CLOCK_MONOTONIC);
-    kill_slot(worker, slot);
+    if (slot->state != SLOT_RUNNING || reason == SBX_REASON_MEMORY || reason == SBX_REASON_SETUP ||
+        stop_job(slot) < 0)
+        kill_slot(worker, slot);
 }
 
 /* ---- starting a job ---- */
@@ -293,6 +305,9 @@ static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, 
 
 static void on_end(struct worker *worker, struct slot *slot, const struct slot_msg *end) {
     bool dying = slot->state == SLOT_DYING; /* killed when it had just ended by itself */
+    if (slot->reason == SBX_REASON_WALL_TIME && end->exec_ns &&
+        end->end_ns - end->exec_ns <= slot->job.limits.wall_time_ns)
+        slot->reason = 0; /* it ended in time, and the timer was quicker than the news */
     /* Before its exec a process may have ended without reading the job's message, which the next
      * one would take for its own. */
     bool spent = slot->shared->single_use || !end->exec_ns;
@@ -399,7 +414,7 @@ void slot_event(struct worker *worker, struct slot *slot, enum source source) {
 
 /* The wall clock runs from exec, which the prepared process notes in the shared page. */
 static void on_deadline(struct worker *worker, struct slot *slot, uint64_t now) {
-    if (!slot->active) {
+    if (!slot->active || slot->reason) { /* init is stuck, or slow to kill */
         kill_slot(worker, slot);
         return;
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from sandboxd.engine import wire
 from sandboxd.protocol.models import Result
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ async def run(engine: Engine, spec: JobSpec) -> Result:
     if spec.compile or spec.collect or spec.stream or spec.stdin_stream:
         raise ValueError("only a job of one program can be run from inside")
     job = engine.admit(spec, TENANT)
+    job.mode = wire.MODE_FRESH  # No slot is left behind that serves nobody else.
     ended = trio.Event()
     outcomes: list[Outcome] = []
 
