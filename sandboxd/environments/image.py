@@ -243,7 +243,7 @@ def _read(directory: int, path: str) -> bytes:
 def _decode(data: bytes, type_: type[_T], what: str) -> _T:
     try:
         return msgspec.json.decode(data, type=type_)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ImportRefused(f"{what} is not what the format says: {exc}") from None
 
 
