@@ -30,7 +30,7 @@ _OTHER_VARIABLES: Final = re.compile(
 )
 
 # What programs need to start besides /usr: never /etc as a whole, which has the host's accounts,
-# keys and addresses in it. Of a toolchain's settings there only those without which it does not work.
+# keys and addresses in it. Of the settings of toolchains only those without which they do not work.
 _DEFAULT_READONLY: Final = (
     "/usr",
     "/etc/alternatives",
