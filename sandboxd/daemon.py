@@ -187,6 +187,7 @@ class Daemon:
         self._private = private
         self._stop = trio.Event()
         self._hurry = trio.CancelScope()
+        self._detection = trio.CancelScope()
 
     async def run(self, ready_fd: int | None = None) -> None:
         """Serve until a signal, or the end of the lifeline, says stop. Raises HostError."""
@@ -271,8 +272,14 @@ class Daemon:
     async def _detect_runtimes(self) -> None:
         """Ahead of the first request. A private daemon is there for one call: it looks at what
         that asks for and at nothing else."""
-        if not self._private:
-            await self.runtimes.detect_all()
+        if self._private:
+            return
+        with self._detection:
+            try:
+                await self.runtimes.detect_all()
+            except Exception:
+                # Requests find out for themselves; jobs need none of this.
+                _log.exception("runtimes could not be detected")
 
     async def _watch_lifeline(self) -> None:
         """The process that started a private daemon holds the other end of a pipe."""
@@ -294,6 +301,7 @@ class Daemon:
     async def _finish(self) -> None:
         systemd.notify("STOPPING=1")
         self.server.accepting.cancel()
+        self._detection.cancel()
         with self._hurry:
             await self.server.finish(self._config.shutdown_timeout_ns / 1e9)
 

@@ -4,18 +4,21 @@ A language whose tool is as it was costs a lookup more than ``job.run``. Where i
 at first, a task of the connection does that and goes on with the request.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from sandboxd.client_jobs import Answer, shaped
 from sandboxd.connection import LATER, Connection
 from sandboxd.engine.job import NO_STDIO, Job, Outcome, Stdio
 from sandboxd.passed import stdio_from
-from sandboxd.protocol.errors import RequestError
+from sandboxd.protocol.errors import INTERNAL, RequestError
 from sandboxd.protocol.models import NoParams
 from sandboxd.protocol.runtimes import ANY_VERSION, ExecuteParams, RuntimesResult
 from sandboxd.runtimes.plan import Plan
 from sandboxd.runtimes.request import job_spec
+
+_log = logging.getLogger("sandboxd.server")
 
 Submit = Callable[[ExecuteParams, Plan, Stdio], object]
 
@@ -23,11 +26,10 @@ Submit = Callable[[ExecuteParams, Plan, Stdio], object]
 def list_runtimes(connection: Connection, msgid: int, params: NoParams) -> object:
     connection.peer.require_run()
 
-    async def answer() -> None:
-        runtimes = await connection.server.runtimes.infos()
-        connection.answer(msgid, RuntimesResult(runtimes))
+    async def answer() -> object:
+        return RuntimesResult(await connection.server.runtimes.infos())
 
-    connection.start_soon(answer)
+    connection.start_soon(partial(_answer_later, connection, msgid, answer))
     return LATER
 
 
@@ -46,26 +48,36 @@ def _with_plan(connection: Connection, msgid: int, params: ExecuteParams, submit
     stdio = stdio_from(connection.passed, params.fds) if params.fds is not None else NO_STDIO
     if plan is not None:
         return submit(params, plan, stdio)
-    connection.start_soon(partial(_settle, connection, msgid, params, submit, stdio))
+    settled = partial(_settle, connection, params, submit, stdio)
+    connection.start_soon(partial(_answer_later, connection, msgid, settled))
     return LATER
 
 
 async def _settle(
-    connection: Connection, msgid: int, params: ExecuteParams, submit: Submit, stdio: Stdio
-) -> None:
+    connection: Connection, params: ExecuteParams, submit: Submit, stdio: Stdio
+) -> object:
     """Find out what there is of the language, then go on with the request."""
     runtimes = connection.server.runtimes
     try:
-        try:
-            await runtimes.settle(params.language)
-            plan = runtimes.choose(params.language, params.version or ANY_VERSION)
-        except BaseException:
-            stdio.close()
-            raise
-        answer = submit(params, plan, stdio)
+        await runtimes.settle(params.language)
+        plan = runtimes.choose(params.language, params.version or ANY_VERSION)
+    except BaseException:
+        stdio.close()
+        raise
+    return submit(params, plan, stdio)
+
+
+async def _answer_later(
+    connection: Connection, msgid: int, call: Callable[[], Awaitable[object]]
+) -> None:
+    """The rest of a request that has to wait for something, in a task of its own."""
+    try:
+        answer = await call()
     except RequestError as error:
-        connection.answer(msgid, error)
-        return
+        answer = error
+    except Exception:
+        _log.exception("a request failed")
+        answer = RequestError(INTERNAL, "sandboxd made a mistake; see its log")
     if answer is not LATER:
         connection.answer(msgid, answer)
 

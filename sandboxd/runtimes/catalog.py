@@ -6,11 +6,12 @@ when something has changed, by a task.
 
 from __future__ import annotations
 
-from functools import partial
+import contextlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from sandboxd.protocol.errors import RequestError
 from sandboxd.protocol.runtimes import RuntimeInfo, unknown_runtime
 from sandboxd.runtimes import loader, plan, versions
 from sandboxd.runtimes.tool import Tool
@@ -33,7 +34,7 @@ class Provider(Protocol):
     """Brings runtimes besides those of files: the installed packages."""
 
     def runtimes(self) -> Iterable[Runtime]:
-        """All that are there now. Called after each `Catalog.provided`; must not block."""
+        """All that are there now. Called when anything has changed; must not block."""
 
 
 class Catalog:
@@ -71,15 +72,17 @@ class Catalog:
         """
         if not self._loaded:
             self._load()
-        tools = self._tools_of.get(language)
-        if tools is None:
-            if self._sources.directory_changed():
+        if self._sources.directory_changed():
+            return None
+        for tool in self._tools_of.get(language, ()):
+            if not tool.settled() or loader.changed(tool.loaded.source):
                 return None
-        else:
-            for tool in tools:
-                if not tool.settled() or loader.changed(tool.loaded.source):
-                    return None
-        return self.choose(language, version)
+        try:
+            return self.choose(language, version)
+        except RequestError:
+            if self._sources.changed():  # Another file may have it now.
+                return None
+            raise
 
     def choose(self, language: str, version: str) -> Plan:
         """As `find`, by what is known. Raises RequestError `not_found`."""
@@ -94,12 +97,15 @@ class Catalog:
 
     async def settle(self, language: str) -> None:
         """Find out what there is of ``language`` now: read files that have changed, run tools
-        that have. Takes seconds at most; what fails or hangs is not there."""
+        that have. Takes seconds at most; what fails or hangs is not there.
+
+        Raises RequestError when a tool could not be run now.
+        """
         self._reload()
         await self._settle(self._tools_of.get(language, ()))
 
     async def infos(self) -> list[RuntimeInfo]:
-        """All runtimes as they are now, by language and version."""
+        """All runtimes as they are now, by language and version. Raises as `settle` does."""
         self._reload()
         await self._settle(tuple(self._tools.values()))
         infos = [found.info for found in self._all()]
@@ -108,9 +114,13 @@ class Catalog:
     async def detect_all(self) -> None:
         """Find out everything, one tool after the other so that clients notice nothing of it."""
         self._reload()
-        for tool in tuple(self._tools.values()):
-            await tool.settle()
-        await self._save()
+        try:
+            for tool in tuple(self._tools.values()):
+                with contextlib.suppress(RequestError):  # Whoever asks for it tries again.
+                    await tool.settle()
+        finally:
+            if self._cache.dirty:
+                self._cache.write()
 
     # -- what there is -----------------------------------------------------------------------
 
@@ -139,10 +149,13 @@ class Catalog:
         if not waiting:
             return
         places = trio.CapacityLimiter(self._engine.scheduler.places)
+        errors: list[RequestError] = []
         async with trio.open_nursery() as nursery:
             for tool in waiting:
-                nursery.start_soon(partial(_settle_one, tool, places))
+                nursery.start_soon(_settle_one, tool, places, errors)
         await self._save()
+        if errors:
+            raise errors[0]
 
     async def _save(self) -> None:
         async with self._saving:
@@ -180,6 +193,9 @@ class Catalog:
         return plans[highest]
 
 
-async def _settle_one(tool: Tool, places: trio.CapacityLimiter) -> None:
+async def _settle_one(tool: Tool, places: trio.CapacityLimiter, errors: list[RequestError]) -> None:
     async with places:
-        await tool.settle()
+        try:
+            await tool.settle()
+        except RequestError as error:
+            errors.append(error)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sandboxd.protocol import status
-from sandboxd.protocol.errors import RequestError
+from sandboxd.protocol.errors import INTERNAL, RequestError
 from sandboxd.protocol.jobs import JobSpec, Stage
 from sandboxd.protocol.models import Limits
 from sandboxd.runtimes import inside, loader
@@ -30,7 +30,7 @@ MISSING: Final[ToolStamp] = ()
 
 
 class NotDetected(Exception):
-    """There is no version to be had; `passing` when it may be another time."""
+    """The tool says no version; `passing` when it may another time."""
 
     def __init__(self, why: str, *, passing: bool) -> None:
         super().__init__(why)
@@ -69,17 +69,17 @@ def root_stamp(root: Root) -> ToolStamp:
 
 
 async def version(engine: Engine, config: Config, file: RuntimeFile) -> str:
-    """Run the tool and read its version. Raises NotDetected.
+    """Run the tool and read its version.
 
-    Takes no longer than the limits of the job; cancelling kills it.
+    Raises NotDetected, or RequestError when the tool could not be run, which says nothing about
+    it. Takes no longer than the limits of the job; cancelling kills it.
     """
     source = file.version
     if not source.command:
         return semantic(source.fixed) or "0.0.0"
-    try:
-        result = await inside.run(engine, _job(config, file))
-    except RequestError as error:
-        raise NotDetected(str(error), passing=True) from error
+    result = await inside.run(engine, _job(config, file))
+    if result.status in (status.CANCELLED, status.INTERNAL_ERROR):
+        raise RequestError(INTERNAL, f"{source.command[0]} could not be run: {result.message}")
     if result.status not in (status.OK, status.NONZERO_EXIT):
         why = f"{source.command[0]} ended with status {result.status} {result.message}"
         raise NotDetected(why.rstrip(), passing=True)

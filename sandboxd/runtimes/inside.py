@@ -33,6 +33,8 @@ async def run(engine: Engine, spec: JobSpec) -> Result:
     outcomes: list[Outcome] = []
 
     def done(outcome: Outcome) -> None:
+        # Statistics are of what clients do.
+        engine.counts[outcome.status if isinstance(outcome, Result) else "error"] -= 1
         outcomes.append(outcome)
         ended.set()
 

@@ -12,12 +12,15 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sandboxd.errors import ConfigError
 from sandboxd.logs import fields
 from sandboxd.runtimes import model
 from sandboxd.runtimes.model import LARGEST_FILE, RuntimeFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _log = logging.getLogger("sandboxd.runtimes")
 
@@ -55,14 +58,13 @@ class Sources:
     def __init__(self, directory: str, builtin: Path = BUILTIN) -> None:
         """Read what is there. Never raises: what cannot be read is logged and left out."""
         self._directory = directory
-        self._builtin = _read_all(str(builtin))
-        self._own = _read_all(directory)
+        self._builtin = _read_all(str(builtin), {}) or {}
         self._stamp = stamp(directory)
+        self._own = _read_all(directory, {}) or {}
 
     def load(self) -> list[Loaded]:
         """Parse every file. A bad one is logged and left out."""
-        chosen = {source.name: source for source in self._builtin}
-        chosen.update({source.name: source for source in self._own})
+        chosen = self._builtin | self._own
         loaded = [_parse(chosen[name]) for name in sorted(chosen)]
         return [item for item in loaded if item is not None]
 
@@ -70,13 +72,22 @@ class Sources:
         """Whether a file was added to the directory or removed from it. One stat."""
         return stamp(self._directory) != self._stamp
 
+    def changed(self) -> bool:
+        """Whether the directory or a file in it has changed. A stat for each."""
+        return self.directory_changed() or any(changed(source) for source in self._own.values())
+
     def reread(self) -> bool:
-        """Read the directory again when it or a file in it has changed. Returns whether."""
-        present = stamp(self._directory)
-        if present == self._stamp and not any(changed(source) for source in self._own):
+        """Read again what has changed. Returns whether something has.
+
+        What was read at the start and cannot be read any more, now that the daemon is not root,
+        stays as it was.
+        """
+        if not self.changed():
             return False
-        self._stamp = present
-        self._own = _read_all(self._directory)
+        self._stamp = stamp(self._directory)
+        own = _read_all(self._directory, self._own)
+        if own is not None:
+            self._own = own
         return True
 
 
@@ -99,20 +110,24 @@ def changed(source: Source) -> bool:
     return source.stamp is not None and stamp(source.path) != source.stamp
 
 
-def _read_all(directory: str) -> list[Source]:
+def _read_all(directory: str, before: Mapping[str, Source]) -> dict[str, Source] | None:
+    """The files by name, those of ``before`` that are as they were not read again. None when the
+    directory cannot be read."""
     try:
         names = sorted(os.listdir(directory))
     except FileNotFoundError:
-        return []
+        return {}
     except OSError as exc:
         _log.error("runtimes are not read %s", fields(directory=directory, why=exc.strerror))
-        return []
+        return None
     names = [name for name in names if name.endswith(_SUFFIX) and not name.startswith(".")]
-    sources = [_read(directory, name) for name in names[:_MOST_FILES]]
-    return [source for source in sources if source is not None]
+    sources = {name: _read(directory, name, before.get(name)) for name in names[:_MOST_FILES]}
+    return {name: source for name, source in sources.items() if source is not None}
 
 
-def _read(directory: str, name: str) -> Source | None:
+def _read(directory: str, name: str, before: Source | None) -> Source | None:
+    if before is not None and not changed(before):
+        return before
     path = os.path.join(directory, name)
     try:
         with open(path, "rb", opener=_open_at_once) as file:

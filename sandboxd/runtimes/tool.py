@@ -64,8 +64,8 @@ class Tool:
     async def settle(self) -> None:
         """Make `runtime` true of the tool as it is now, at most some seconds from now.
 
-        Several tasks may wait at once, for one detection. One that is cancelled leaves it to the
-        next.
+        Raises RequestError when the tool could not be run now, as in a queue that is full. Several
+        tasks may wait at once, for one detection; one that is cancelled leaves it to the next.
         """
         while True:
             stamp = self._stamp()
