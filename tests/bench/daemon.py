@@ -31,6 +31,7 @@ queue_length = 4096
 queue_per_tenant = 4096
 mounts.bench = {{source = "{build}", target = "/bench"}}
 max_limits.output_bytes = {output}
+state_directory = "{state}"
 """
 
 
@@ -123,6 +124,7 @@ def private_daemon(jobs: int = 0, spares: int = 0, group: Path | None = None) ->
             spares=spares,
             build=BUILD,
             output=OUTPUT_LIMIT,
+            state=directory / "state",
         )
         (directory / "sandboxd.toml").write_text(config)
         daemon = Daemon(_start(directory, group), directory)
