@@ -182,7 +182,7 @@ class StagedJob:
     async def _with_files(self, result: Result) -> Result:
         """``result`` with the files of the last stage that ran, where they were asked for.
 
-        A program that was killed leaves none: its slot went with it.
+        After an out-of-memory kill there are none: the slot went with it.
         """
         spec = self._job.spec
         if not spec.collect:
