@@ -1,0 +1,199 @@
+"""The HTTP server: hypercorn's protocols on trio, in a loop and a connection of ours.
+
+The one module that knows which server this is. hypercorn's own loop costs a job's time twice over:
+the head of an answer, its body and its end are sent one by one, and two tasks are started for each
+request to tell whether the connection is idle. It also ends altogether when one connection fails,
+and keeps a connection whose client has gone until it has been idle for long enough.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.events import RawData
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import repr_socket_addr
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hypercorn.config import Sockets
+    from hypercorn.events import Event
+    from hypercorn.trio.task_group import TaskGroup
+
+    from sandboxd_rest.app import App
+    from sandboxd_rest.config import Config
+
+_log = logging.getLogger("sandboxd.rest.http")
+_log.setLevel(logging.WARNING)
+
+_MAX_HEADERS_BYTES: Final = 16 * 1024
+_TLS_TIMEOUT_S: Final = 10.0
+_BACKLOG: Final = 1024
+# Messages between the server and a task: a few, so that whoever sends more has to wait.
+_QUEUE: Final = 4
+
+
+async def serve(
+    app: App,
+    config: Config,
+    stopped: Callable[[], Awaitable[None]],
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `stopped()` returns; then requests that are being handled may end, for as long
+    as is configured. Raises OSError when an address cannot be listened on."""
+    server = _Server(config)
+    context = WorkerContext(None)
+    handler = _handler(ASGIWrapper(app), server, context)  # type: ignore[arg-type]
+    listeners, where = _listeners(server)
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as accepting:
+            await accepting.start(_accept, handler, listeners, connections)
+            task_status.started(where)
+            await stopped()
+            accepting.cancel_scope.cancel()
+        await context.terminated.set()
+        connections.cancel_scope.deadline = trio.current_time() + server.graceful_timeout
+
+
+def _listeners(server: _Server) -> tuple[list[Any], list[str]]:
+    """(what to accept from, how to say that)."""
+    sockets = server.create_sockets()
+    context = server.create_ssl_context()
+    listeners: list[Any] = []
+    where = []
+    for scheme, each in (("https", sockets.secure_sockets), ("http", sockets.insecure_sockets)):
+        for sock in each:
+            sock.listen(server.backlog)
+            listener: Any = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+            if scheme == "https" and context is not None:
+                listener = trio.SSLListener(listener, context, https_compatible=True)
+            listeners.append(listener)
+            where.append(f"{scheme}://{repr_socket_addr(sock.family, sock.getsockname())}")
+    return listeners, where
+
+
+async def _accept(
+    handler: Callable[[Any], Awaitable[None]],
+    listeners: list[Any],
+    connections: trio.Nursery,
+    task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    await trio.serve_listeners(
+        handler, listeners, handler_nursery=connections, task_status=task_status
+    )
+
+
+def _handler(
+    app: ASGIWrapper, server: _Server, context: WorkerContext
+) -> Callable[[Any], Awaitable[None]]:
+    async def handle(stream: Any) -> None:
+        try:
+            await _Connection(app, server, context, ConnectionState({}), stream)
+        except* Exception:  # Of one connection; the others have nothing to do with it.
+            _log.exception("a connection failed")
+
+    return handle
+
+
+class _Connection(TCPServer):
+    """One client's connection."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._head = b""
+        self._idle = self.idle_task = _Idle(self)  # type: ignore[assignment]
+
+    async def protocol_send(self, event: Event) -> None:
+        """The head of an answer is kept back until what follows it, and sent in one piece."""
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        data = event.data
+        if data.startswith(b"HTTP/1.") and not data.startswith(b"HTTP/1.1 1"):
+            self._head += data
+            return
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data:
+            await super().protocol_send(RawData(data))
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._idle.end()
+
+
+class _Idle:
+    """Closes a connection that has had nothing to do for long, or when the server ends."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self._timeout_s = connection.config.keep_alive_timeout
+        self._scope = trio.CancelScope()
+        self._started = False
+        self._ended = False
+
+    async def restart(self, task_group: TaskGroup, action: object) -> None:
+        """The connection is idle from now on."""
+        self._scope.deadline = trio.current_time() + self._timeout_s
+        if not self._started:
+            self._started = True
+            task_group.spawn(self._watch)
+
+    async def stop(self) -> None:
+        """It has something to do."""
+        self._scope.deadline = math.inf
+
+    def end(self) -> None:
+        """There is nothing more to come from the client."""
+        self._ended = True
+        self._scope.cancel()
+
+    async def _watch(self) -> None:
+        with self._scope:
+            await self._connection.context.terminated.wait()
+        if not self._ended and self._scope.deadline != math.inf:
+            with trio.CancelScope(shield=True):
+                await self._connection._initiate_server_close()
+
+
+class _Server(HypercornConfig):
+    """hypercorn's configuration, from ours."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self._write_timeout_ms = config.write_timeout_ns // 1_000_000
+        self.bind = list(config.bind)
+        self.backlog = _BACKLOG
+        self.certfile = config.tls_certificate or None
+        self.keyfile = config.tls_key or None
+        self.ssl_handshake_timeout = _TLS_TIMEOUT_S
+        self.h11_max_incomplete_size = _MAX_HEADERS_BYTES
+        self.websocket_max_message_size = config.max_body_bytes
+        self.max_app_queue_size = _QUEUE
+        self.keep_alive_timeout = config.keep_alive_timeout_ns / 1e9
+        self.keep_alive_max_requests = 2**62
+        self.graceful_timeout = config.shutdown_timeout_ns / 1e9
+        self.include_server_header = False
+        self.accesslog = None
+        self.errorlog = _log
+
+    def create_sockets(self) -> Sockets:
+        """As hypercorn makes them, with what their connections inherit."""
+        sockets = super().create_sockets()
+        for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                # Who does not read what he is sent loses his connection, by the kernel: hypercorn
+                # shields its sending from cancellation.
+                timeout = self._write_timeout_ms
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sockets
