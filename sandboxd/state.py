@@ -99,6 +99,7 @@ def prepare(path: str, identity: Identity | None, *, write: bool) -> State:
     try:
         state.lock = _lock(directory, identity)
         if state.writable:
+            os.fchmod(directory, 0o755)  # Whatever the umask says: jobs read packages there.
             _make_directories(directory, identity)
     except PermissionError:
         state.close()
@@ -138,7 +139,7 @@ def _make_directories(directory: int, identity: Identity | None) -> None:
             os.mkdir(name, mode, dir_fd=directory)
         fd = os.open(name, _DIRECTORY, dir_fd=directory)
         try:
-            os.fchmod(fd, mode)  # Whatever the umask says.
+            os.fchmod(fd, mode)
             if identity is not None:
                 _give(fd, identity)
         finally:

@@ -437,3 +437,19 @@ def test_standard_descriptors_that_are_closed(tmp_path: Path) -> None:
         assert client.run(argv=["sh", "-c", "echo out; cat"]).stdout == b"out\n"
     process.terminate()
     assert process.wait(TIMEOUT_S) == 0
+
+
+def test_a_directory_no_sandbox_can_reach_is_said_at_the_start(public: Path) -> None:
+    """It would otherwise fail each job that asks for it."""
+    hidden = public / "closed/data"
+    hidden.mkdir(parents=True)
+    hidden.parent.chmod(0o700)
+    config = public / "sandboxd.toml"
+    config.write_text(
+        f'state_directory = "{public}/state"\n'
+        f'[mounts]\ndata = {{source = "{hidden}", target = "/data"}}\n'
+    )
+    ended = run("--config", config, "--socket", public / "socket")
+    assert ended.returncode == 1
+    assert f"mounts.data.source: {hidden}: Permission denied" in ended.stderr
+    assert "chmod o+x" in ended.stderr

@@ -101,3 +101,13 @@ def test_the_lock_is_the_kernels(tmp_path: Path) -> None:
     kept.close()
     fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(other)
+
+
+def test_jobs_can_reach_packages_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        kept = state.prepare(str(tmp_path / "state"), None, write=True)
+    finally:
+        os.umask(before)
+    assert kept.root.stat().st_mode & 0o777 == 0o755
+    kept.close()
