@@ -5,6 +5,7 @@ every privilege, for good. Without: prove by the self test that the limits hold,
 """
 
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -25,6 +26,7 @@ from sandboxd.environments.store import Environments
 from sandboxd.errors import HostError
 from sandboxd.listener import Listener
 from sandboxd.logs import fields
+from sandboxd.packages.installed import Packages
 from sandboxd.privileges import Identity
 from sandboxd.runtimes.cache import Cache
 from sandboxd.runtimes.catalog import Catalog
@@ -87,6 +89,7 @@ def acquire(config: Config, *, listen: bool, keep: bool) -> Started:
     _schedule()
     try:
         _drop(identity)
+        _check_reachable(config, kept)
         kept.clean()
     except BaseException:
         release(started)
@@ -122,6 +125,20 @@ def _drop(identity: Identity | None) -> None:
         privileges.forbid_new_privileges()
     else:
         privileges.drop(identity)
+
+
+def _check_reachable(config: Config, kept: State) -> None:
+    """What sandboxes show, they must reach without root's rights, as sandboxd does by now."""
+    shown = {f"mounts.{name}.source": mount.source for name, mount in config.mounts.items()}
+    if kept.writable:
+        shown["state_directory"] = str(kept.packages)
+    for key, path in shown.items():
+        try:
+            os.close(os.open(path, os.O_PATH | os.O_CLOEXEC))
+        except OSError as exc:
+            hint = "; every directory above it must be searchable by others (chmod o+x)"
+            hint = hint if exc.errno == errno.EACCES else ""
+            raise HostError(f"{key}: {path}: {exc.strerror}{hint}") from exc
 
 
 def _arguments(config: Config, readonly: list[str], kept: State) -> list[str]:
@@ -176,12 +193,14 @@ class Daemon:
         cache = Cache(str(self.state.root), writable=self.state.writable)
         self.runtimes = Catalog(started.config, self.engine, started.runtimes, cache)
         self.environments = Environments(self.state, self.engine.roots, started.config.env)
+        self.packages = Packages(self.state, self.engine, self.runtimes, PACKAGES_TARGET)
         self.server = Server(
             started.config,
             self.engine,
             self.checker,
             self.runtimes,
             self.environments,
+            self.packages,
             private=private,
         )
         self._private = private
@@ -200,6 +219,8 @@ class Daemon:
                 nursery.start_soon(self.engine.link.run)
                 self.environments.load()
                 nursery.start_soon(self.environments.run)
+                self.packages.load()
+                nursery.start_soon(self.packages.run)
                 await self._prove()
                 nursery.start_soon(self.server.serve, sock)
                 self._say_ready(ready_fd)

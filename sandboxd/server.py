@@ -22,6 +22,8 @@ from sandboxd.environments import methods as environment_methods
 from sandboxd.environments.store import Environments
 from sandboxd.listener import Listener
 from sandboxd.logs import fields
+from sandboxd.packages import methods as package_methods
+from sandboxd.packages.installed import Packages
 from sandboxd.peer import Peer, identify
 from sandboxd.protocol import rpc
 from sandboxd.protocol.errors import BUSY, INTERNAL, PERMISSION_DENIED, RequestError
@@ -32,7 +34,7 @@ _log = logging.getLogger("sandboxd.server")
 
 PROTOCOL_VERSION: Final = 1
 _FEATURES: Final = (
-    "batch", "collect", "compile", "environments", "fds", "runtimes", "stream", "tty",
+    "batch", "collect", "compile", "environments", "fds", "packages", "runtimes", "stream", "tty",
 )  # fmt: skip
 # Out of descriptors or memory: what is open goes on, new clients wait in the backlog.
 _OVERLOADED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -58,6 +60,7 @@ class Server:
         checker: Checker,
         runtimes: Catalog,
         environments: Environments,
+        packages: Packages,
         *,
         private: bool,
     ) -> None:
@@ -65,6 +68,7 @@ class Server:
         self.engine = engine
         self.runtimes = runtimes
         self.environments = environments
+        self.packages = packages
         self.stopping = False
         self.buffered = 0
         self.connections: set[Connection] = set()
@@ -85,6 +89,9 @@ class Server:
             "environment.list": environment_methods.list_all,
             "environment.import": environment_methods.import_archive,
             "environment.remove": environment_methods.remove,
+            "package.list": package_methods.list_all,
+            "package.install": package_methods.install,
+            "package.uninstall": package_methods.uninstall,
             "runtime.list": runtime_methods.list_runtimes,
             "runtime.execute": runtime_methods.execute,
             "runtime.start": runtime_methods.start,

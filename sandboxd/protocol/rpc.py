@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from sandboxd.protocol import environments, models, runtimes
+from sandboxd.protocol import environments, models, packages, runtimes
 from sandboxd.protocol.errors import NOT_FOUND, RemoteProtocolError, RequestError
 from sandboxd.protocol.explain import explain
 
@@ -49,6 +49,9 @@ METHODS: Final[dict[str, type[Struct]]] = {
     "environment.list": models.NoParams,
     "environment.import": environments.EnvironmentImportParams,
     "environment.remove": environments.EnvironmentRef,
+    "package.list": models.NoParams,
+    "package.install": packages.PackageInstallParams,
+    "package.uninstall": packages.PackageRef,
     "runtime.list": models.NoParams,
     "runtime.execute": runtimes.ExecuteParams,
     "runtime.start": runtimes.ExecuteParams,

@@ -20,6 +20,7 @@ from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.helper import Keeper
 from sandboxd.engine.jobs import Engine
 from sandboxd.environments.store import Environments
+from sandboxd.packages.installed import Packages
 from sandboxd.runtimes.cache import Cache
 from sandboxd.runtimes.catalog import Catalog
 from sandboxd.runtimes.loader import Sources
@@ -101,8 +102,10 @@ def server(config: Config, engine: Engine) -> Iterator[Server]:
         catalog = Catalog(
             config, engine, Sources("/nonexistent"), Cache("/nonexistent", writable=False)
         )
-        environments = Environments(State(Path("/nonexistent")), engine.roots, config.env)
-        yield Server(config, engine, checker, catalog, environments, private=False)
+        state = State(Path("/nonexistent"))
+        environments = Environments(state, engine.roots, config.env)
+        packages = Packages(state, engine, catalog, "/nonexistent")
+        yield Server(config, engine, checker, catalog, environments, packages, private=False)
 
 
 @pytest.fixture
