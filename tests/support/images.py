@@ -83,9 +83,20 @@ def _libraries(program: str) -> list[str]:
 
 def unpacked_root(where: Path) -> Path:
     """The small root as a directory."""
-    with tarfile.open(fileobj=io.BytesIO(tar(small_root()))) as archive:
-        archive.extractall(where, filter="tar")  # noqa: S202 - it is ours
+    for member in small_root():
+        path = where / member.name
+        if member.type == tarfile.DIRTYPE:
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(member.data)
+            path.chmod(member.mode)
     return where
+
+
+def _libraries(program: str) -> list[str]:
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"(/\S+) \(0x", listed)
 
 
 @dataclass
