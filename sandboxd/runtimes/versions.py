@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# semver.org, without build metadata, which says nothing about order.
+# semver.org, without build metadata, which says nothing about order. What begins with a number after
+# the hyphen is a distribution's revision in what tools print, and no pre-release.
 _NUMBER: Final = r"(?:0|[1-9][0-9]*)"
 _SEMANTIC: Final = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
-    rf"(?:-(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+    r"(?:-[A-Za-z][0-9A-Za-z-]*"
     rf"(?:\.(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?"
 )
 _NUMBERS: Final = re.compile(r"[0-9]+(?:\.[0-9]+){0,2}")
