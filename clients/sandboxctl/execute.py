@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sandboxd_client._connection import Connection
 
 _FROM_STDIN = "-"
+# The daemon adds the extension of the language.
+_NAME_FROM_STDIN = "main"
 
 
 def run(command: Command, stdio: Stdio) -> int:
@@ -72,17 +74,18 @@ def _compile_limits(command: Command) -> dict[str, int]:
 
 
 def _files(path: str, others: list[str], stdio: Stdio) -> list[dict[str, Any]]:
-    """The source file first; a file from stdin has no name yet."""
+    """The source file first."""
     further = input_files(others)
     if path == _FROM_STDIN:
-        main: dict[str, Any] = {"data": _read_all(stdio.stdin)}
+        name, main = _NAME_FROM_STDIN, {"data": _read_all(stdio.stdin)}
     else:
-        main = read_file(path)
-        main["name"] = os.path.basename(path)
-    if main.get("name") in further:
-        raise UsageError(f"--file: {main['name']!r} is the name of the source file, too")
-    return [main, *({"name": name, "source": _is_text(file["data"]), **file}
-                    for name, file in further.items())]  # fmt: skip
+        name, main = os.path.basename(path), read_file(path)
+    if name in further:
+        raise UsageError(f"--file: {name!r} is the name of the source file, too")
+    rest = [
+        {"name": other, "source": _is_text(file["data"]), **file} for other, file in further.items()
+    ]
+    return [{"name": name, **main}, *rest]
 
 
 def _is_text(data: bytes) -> bool:
@@ -102,9 +105,6 @@ def _read_all(fd: int) -> bytes:
 def _execute(
     command: Command, stdio: Stdio, connection: Connection, stdin: int, params: dict[str, Any]
 ) -> int:
-    main = params["files"][0]
-    if "name" not in main and (name := _usual_name(connection, params["language"])):
-        main["name"] = name
     raw, stopped_by = _carry(stdio, connection, stdin, params)
     result = Result(raw["run"] or raw["compile"])
     problems = []
@@ -115,7 +115,7 @@ def _execute(
     else:
         problems = report(command, stdio, result, stopped_by)
         if not raw["run"] and result.status == status.NONZERO_EXIT:
-            stdio.err(f"{main.get('name', 'the source')} was not compiled, so nothing was run")
+            stdio.err(f"{params['files'][0]['name']} was not compiled, so nothing was run")
     code = exit_status(result, stopped_by)
     return code or (exitcodes.SANDBOXD_FAILED if problems else exitcodes.OK)
 
@@ -142,14 +142,6 @@ def _runtimes(connection: Connection) -> list[Mapping[str, Any]]:
 
 def _names(runtime: Mapping[str, Any]) -> Sequence[str]:
     return [runtime["language"], *runtime["aliases"]]
-
-
-def _usual_name(connection: Connection, language: str) -> str:
-    """The name a source file of this language usually has; empty where nobody says."""
-    for runtime in _runtimes(connection):
-        if language in _names(runtime):
-            return str(runtime.get("file_name") or "")
-    return ""
 
 
 def _advice(language: str, runtimes: list[Mapping[str, Any]]) -> str:

@@ -1,16 +1,14 @@
 """`sandboxctl` as a person uses it: real processes, real terminals, the real daemon."""
 
-import fcntl
+import contextlib
 import json
 import os
 import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,9 @@ from support import host
 from support.daemon import Daemon
 from support.jobs import Stopwatch
 from support.requirements import CLEAN_ENVIRONMENT, need_readable_tree
+from support.terminal import COMMAND, Terminal
 
-COMMAND = [sys.executable, "-P", "-m", "sandboxctl"]
+Open = Callable[..., Terminal]
 
 
 def sandboxctl(daemon: Daemon, *argv: str, **options: Any) -> "subprocess.CompletedProcess[bytes]":
@@ -162,72 +161,31 @@ def test_json(daemon: Daemon) -> None:
     assert json.loads(done.stdout)["error"]["code"] == "limit_exceeded"
 
 
-class Terminal:
-    """A terminal with sandboxctl in its foreground."""
-
-    def __init__(self, daemon: Daemon, *argv: str) -> None:
-        self.master, self.slave = os.openpty()
-        self.resize(30, 100)
-        self.before = termios.tcgetattr(self.slave)
-        self.seen = b""
-        self.process = subprocess.Popen(
-            [*COMMAND, "run", "--socket", daemon.socket, *argv],
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=self.slave,
-            env=CLEAN_ENVIRONMENT,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-
-    def type(self, data: bytes) -> None:
-        os.write(self.master, data)
-
-    def until(self, text: bytes) -> None:
-        """Read until `text` is on the screen."""
-        deadline = time.monotonic() + 10
-        while text not in self.seen:
-            wait = deadline - time.monotonic()
-            readable, _, _ = select.select([self.master], [], [], max(0, wait))
-            assert readable, f"{text!r} did not come; there is {self.seen!r}"
-            self.seen += os.read(self.master, 65536)
-
-    def end(self) -> int:
-        return self.process.wait(10)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
-
-
 @pytest.fixture
-def terminals(daemon: Daemon) -> Iterator[list[Terminal]]:
-    opened: list[Terminal] = []
-    yield opened
-    for terminal in opened:
-        terminal.close()
+def terminals(daemon: Daemon) -> Iterator[Open]:
+    """Open a terminal with `sandboxctl run ...` in it."""
+    with contextlib.ExitStack() as stack:
+
+        def open_(*argv: str) -> Terminal:
+            return stack.enter_context(Terminal("run", "--socket", daemon.socket, *argv))
+
+        yield open_
 
 
 WAITS = "trap 'echo got; exit 7' INT; echo ready; while :; do sleep 0.02; done"
 IGNORES = "trap 'echo got' INT; echo ready; while :; do sleep 0.02; done"
 
 
-def test_ctrl_c_reaches_the_program(daemon: Daemon, terminals: list[Terminal]) -> None:
-    terminals.append(terminal := Terminal(daemon, "sh", "-c", WAITS))
+def test_ctrl_c_reaches_the_program(terminals: Open) -> None:
+    terminal = terminals("sh", "-c", WAITS)
     terminal.until(b"ready")
     terminal.type(b"\x03")
     assert terminal.end() == 7
     terminal.until(b"got")
 
 
-def test_the_second_ctrl_c_cancels(daemon: Daemon, terminals: list[Terminal]) -> None:
-    terminals.append(terminal := Terminal(daemon, "sh", "-c", IGNORES))
+def test_the_second_ctrl_c_cancels(terminals: Open) -> None:
+    terminal = terminals("sh", "-c", IGNORES)
     terminal.until(b"ready")
     terminal.type(b"\x03")
     terminal.until(b"got")
@@ -237,29 +195,29 @@ def test_the_second_ctrl_c_cancels(daemon: Daemon, terminals: list[Terminal]) ->
     assert b"Traceback" not in terminal.seen
 
 
-def test_sigterm_cancels(daemon: Daemon, terminals: list[Terminal]) -> None:
-    terminals.append(terminal := Terminal(daemon, "sh", "-c", IGNORES))
+def test_sigterm_cancels(terminals: Open) -> None:
+    terminal = terminals("sh", "-c", IGNORES)
     terminal.until(b"ready")
     terminal.process.terminate()
     assert terminal.end() == 128 + signal.SIGTERM
 
 
-def test_a_terminal_of_its_own(daemon: Daemon, terminals: list[Terminal]) -> None:
+def test_a_terminal_of_its_own(terminals: Open) -> None:
     """--tty: its size and its changes, keys as they are typed, and everything put back after."""
     script = "trap 'stty size' WINCH; stty size; echo ready; while ! read x; do :; done; echo =$x="
-    terminals.append(terminal := Terminal(daemon, "--tty", "sh", "-c", script))
+    terminal = terminals("--tty", "sh", "-c", script)
     terminal.until(b"30 100\r\nready\r\n")
-    assert termios.tcgetattr(terminal.slave) != terminal.before, "raw while it runs"
+    assert terminal.is_raw
     terminal.resize(50, 132)
     terminal.until(b"50 132\r\n")
     terminal.type(b"typed\r")
     terminal.until(b"=typed=")
     assert terminal.end() == 0
-    assert termios.tcgetattr(terminal.slave) == terminal.before
+    assert terminal.is_as_before
 
 
-def test_ctrl_c_in_a_terminal_of_its_own(daemon: Daemon, terminals: list[Terminal]) -> None:
-    terminals.append(terminal := Terminal(daemon, "--tty", "sh", "-c", IGNORES))
+def test_ctrl_c_in_a_terminal_of_its_own(terminals: Open) -> None:
+    terminal = terminals("--tty", "sh", "-c", IGNORES)
     terminal.until(b"ready")
     for times in (1, 2, 3):
         terminal.type(b"\x03")
@@ -268,7 +226,7 @@ def test_ctrl_c_in_a_terminal_of_its_own(daemon: Daemon, terminals: list[Termina
     assert terminal.process.poll() is None, "there it is a key like others"
     terminal.process.terminate()
     assert terminal.end() == 143
-    assert termios.tcgetattr(terminal.slave) == terminal.before
+    assert terminal.is_as_before
 
 
 def test_status(daemon: Daemon) -> None:

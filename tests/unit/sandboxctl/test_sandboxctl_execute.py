@@ -197,25 +197,20 @@ def test_json_is_the_answer(daemon_with: Start, world: World, source: str) -> No
     assert printed == {**answer, "run": {**OK, "stdout": "hi"}}
 
 
-def test_a_source_from_stdin_gets_the_usual_name(daemon_with: Start, tmp_path: Path) -> None:
+def test_a_source_from_stdin(daemon_with: Start, tmp_path: Path) -> None:
+    """All of stdin is the source, so the program's is empty."""
     world = World(tmp_path, b"print(1)")
-    asked: list[dict[str, Any]] = []
+    asked = []
 
     def script(peer: Peer) -> None:
+        asked.append(start(peer)["files"])
         msgid, method, _ = peer.request()
-        assert method == "runtime.list"
-        peer.answer(msgid, {"runtimes": RUNTIMES})
-        asked.append(start(peer))
+        assert method == "job.close_stdin"
+        peer.answer(msgid, {})
         ended(peer, run=OK)
 
-    path = daemon_with(script, script)
-    assert execute(path, world, "py", "-") == 0
-    os.lseek(world.stdin, 0, os.SEEK_SET)
-    assert execute(path, world, "lua", "-") == 0
-    assert [request["files"] for request in asked] == [
-        [{"data": b"print(1)", "name": "main.py"}],
-        [{"data": b"print(1)"}],
-    ]
+    assert execute(daemon_with(script), world, "py", "-") == 0
+    assert asked == [[{"name": "main", "data": b"print(1)"}]]
 
 
 ADVICE = {
