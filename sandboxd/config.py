@@ -26,7 +26,7 @@ _PREFIX: Final = "SANDBOXD_"
 # Variables with our prefix that are no configuration keys: hand-over from a starting process,
 # other programs of the project, and switches of the test suite.
 _OTHER_VARIABLES: Final = re.compile(
-    r"SANDBOXD_((READY_FD|LIFELINE|MUST_WORK|CONFIG)$|(REST|CLIENT|TEST|BENCH)_)"
+    r"SANDBOXD_((READY_FD|LIFELINE|MUST_WORK|CONFIG|PACKAGE_INDEX)$|(REST|CLIENT|TEST|BENCH)_)"
 )
 
 # What programs need to start besides /usr: never /etc as a whole, which has the host's accounts,
