@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from sandboxd.errors import HostError
 from sandboxd.logs import fields
 from sandboxd.protocol.errors import PERMISSION_DENIED, RequestError
+from sandboxd.unpack.remove import remove_at
 
 if TYPE_CHECKING:
     from sandboxd.privileges import Identity
@@ -75,9 +75,14 @@ class State:
     def clean(self) -> None:
         """Remove what an interrupted install or import left. For the daemon's own uid, never root:
         what lies there came out of archives."""
-        if self.writable:
-            for entry in os.scandir(self.staging):
-                _remove(entry)
+        if not self.writable:
+            return
+        staging = os.open(self.staging, _DIRECTORY)
+        try:
+            for name in os.listdir(staging):
+                _remove(staging, name)
+        finally:
+            os.close(staging)
 
 
 def prepare(path: str, identity: Identity | None, *, write: bool) -> State:
@@ -146,13 +151,9 @@ def _make_directories(directory: int, identity: Identity | None) -> None:
             os.close(fd)
 
 
-def _remove(entry: os.DirEntry[str]) -> None:
-    if entry.is_dir(follow_symlinks=False):
-        shutil.rmtree(entry.path, onerror=_let_me_in)
-    else:
-        os.unlink(entry.path)
-
-
-def _let_me_in(function: object, path: str, error: object) -> None:
+def _remove(staging: int, name: str) -> None:
     """What cannot be removed stays until somebody looks at the log: it is in nobody's way."""
-    _log.error("a left-over was not removed %s", fields(path=path))
+    try:
+        remove_at(staging, name)
+    except OSError as exc:
+        _log.error("a left-over was not removed %s", fields(name=name, why=exc.strerror))

@@ -20,6 +20,8 @@ from support.daemon import Daemon, running
 from support.jobs import SECOND
 from support.packages import Repository
 
+# Of daemons one after the other on the same state: no account has it.
+_USER = "1234567890"
 _PATIENT = {"wall_time_ns": 60 * SECOND, "cpu_time_ns": 20 * SECOND}
 
 
@@ -140,13 +142,22 @@ def test_a_package_with_several_languages_that_is_compiled(
 def test_it_is_there_after_a_restart(require_sandbox: None, tmp_path: Path) -> None:
     built = packages.made(tmp_path)
     with _state_directory() as state:
-        with running(jobs=1, state_directory=state) as daemon, Client(daemon.socket) as client:
+        with (
+            running(jobs=1, user=_USER, state_directory=state) as daemon,
+            Client(daemon.socket) as client,
+        ):
             _install_file(client, built)
             before = client.packages()
-        with running(jobs=1, state_directory=state) as daemon, Client(daemon.socket) as client:
+        with (
+            running(jobs=1, user=_USER, state_directory=state) as daemon,
+            Client(daemon.socket) as client,
+        ):
             assert client.packages() == before
             assert _execute(client, "mysh", "echo again")["run"]["stdout"] == b"again\n"
-            with running(jobs=1, state_directory=state) as other, Client(other.socket) as reader:
+            with (
+                running(jobs=1, user=_USER, state_directory=state) as other,
+                Client(other.socket) as reader,
+            ):
                 assert reader.packages() == before
                 with pytest.raises(RequestError, match="cannot write"):
                     reader.uninstall_package("mysh", "1.2.3")
@@ -356,7 +367,10 @@ def test_a_daemon_that_is_killed_leaves_nothing(
     built = packages.made(tmp_path, files={"environment": "sleep 30\n"})
     reader, writer = os.pipe()
     with _state_directory() as state:
-        with running(jobs=1, state_directory=state) as daemon, Client(daemon.socket) as client:
+        with (
+            running(jobs=1, user=_USER, state_directory=state) as daemon,
+            Client(daemon.socket) as client,
+        ):
             params = {"language": "mysh", "version": "1.2.3", "sha256": built.sha256}
             client._connection.send("package.install", {**params, "fds": {"archive": 0}}, [reader])
             data = built.path.read_bytes()
@@ -368,7 +382,10 @@ def test_a_daemon_that_is_killed_leaves_nothing(
             feeder.join()
         left = [path for name in ("packages", "staging") for path in Path(state, name).iterdir()]
         assert left, "it was killed in the middle"
-        with running(jobs=1, state_directory=state) as daemon, Client(daemon.socket) as client:
+        with (
+            running(jobs=1, user=_USER, state_directory=state) as daemon,
+            Client(daemon.socket) as client,
+        ):
             assert client.packages() == []
             deadline = time.monotonic() + 5
             while any(any(Path(state, name).iterdir()) for name in ("packages", "staging")):
