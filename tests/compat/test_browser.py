@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from compat.gateway import JSON, Answer, running
+from compat.gateway import Answer, running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,6 +20,8 @@ def stage_result(result: Result) -> StageResult:
     """Bytes that are no UTF-8 become U+FFFD, as in Piston."""
     letters, message = _verdict(result)
     killed = letters in ("TO", "OL", "EL")
+    if result.status == status.MEMORY_LIMIT and result.exit_code is None:
+        killed = True
     signal = _KILLED if killed else signal_name(result.signal)
     return StageResult(
         signal=signal,
