@@ -32,7 +32,7 @@ def pytest_runtest_makereport(
     """With a failure, what the shared daemon said last."""
     report = yield
     daemon = getattr(item, "funcargs", {}).get("daemon")
-    if report.failed and isinstance(daemon, Daemon):
+    if report.failed and isinstance(daemon, Daemon) and daemon.log.exists():
         report.sections.append(("log of the daemon", daemon.log_text()[-4000:]))
     return report
 
@@ -60,7 +60,11 @@ def extra_directory() -> Iterator[Path]:
 def daemon(require_sandbox: None, extra_directory: Path) -> Iterator[Daemon]:
     """The real daemon that most tests share."""
     mounts = {"data": {"source": str(extra_directory), "target": "/data"}}
+    from sandboxd_client import Client
+
     with running(**SETTINGS, mounts=mounts) as daemon:
+        with Client(daemon.socket) as client:
+            client.runtimes()  # Finding them runs jobs, and tests count those.
         yield daemon
         assert daemon.process.poll() is None, f"the daemon died:\n{daemon.log_text()}"
 
