@@ -124,7 +124,8 @@ def _limit_self(bounds: Bounds, parent: int) -> None:
     os.nice(_NICE)
     memory, size = bounds.memory_bytes, max(bounds.file_bytes, bounds.archive_bytes)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (bounds.cpu_s, bounds.cpu_s))
+    # The soft limit says SIGXCPU; where both are the same there is only SIGKILL.
+    resource.setrlimit(resource.RLIMIT_CPU, (bounds.cpu_s, bounds.cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -141,6 +141,8 @@ class Extraction:
     # -- members -----------------------------------------------------------------------------
 
     def _take_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, parts: Parts) -> None:
+        if member.size < 0:
+            raise Refused(f"the archive is damaged: {_name(parts)} has {member.size} bytes")
         if member.size > self._bounds.file_bytes:
             raise Refused(f"{_name(parts)} is larger than {self._bounds.file_bytes} bytes")
         self.bytes += member.size
