@@ -115,7 +115,9 @@ def _reason(exc: object) -> str:
     return str(exc) or type(exc).__name__
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows few, and none to where less is checked."""
+
     max_redirections = MAX_REDIRECTS
 
     def redirect_request(
@@ -142,7 +144,7 @@ def _opener() -> urllib.request.OpenerDirector:
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _Redirects(),
+        Redirects(),
     ):
         opener.add_handler(handler)
     return opener

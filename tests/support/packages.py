@@ -67,6 +67,7 @@ class Repository:
 
     def __init__(self, directory: Path) -> None:
         self.requests: list[str] = []
+        self.redirects: dict[str, str] = {}
         self.lines: list[str] = [""]
         self.go_on = threading.Event()
         """Archives are held back after their first half until this is set."""
@@ -96,10 +97,17 @@ class Repository:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 repository.requests.append(self.path)
+                file = repository._directory / self.path.lstrip("/")
                 if self.path == "/index":
                     self._answer("\n".join(repository.lines).encode())
+                elif self.path in repository.redirects:
+                    self.send_response(302)
+                    self.send_header("Location", repository.redirects[self.path])
+                    self.end_headers()
+                elif file.is_file():
+                    self._answer(file.read_bytes())
                 else:
-                    self._answer((repository._directory / self.path.lstrip("/")).read_bytes())
+                    self.send_error(404)
 
             def _answer(self, data: bytes) -> None:
                 self.send_response(200)
