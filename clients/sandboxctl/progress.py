@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from sandboxctl.stdio import printable, write_all
 from sandboxctl.units import format_size
 
@@ -12,8 +10,6 @@ if TYPE_CHECKING:
     from sandboxctl.options import Command
     from sandboxctl.stdio import Stdio
 
-# Often enough to look alive, seldom enough to cost nothing.
-_EACH_S = 0.1
 _CLEAR = "\r\x1b[K"
 
 
@@ -25,17 +21,17 @@ class Progress:
         wanted = not command["--quiet"] and not command["--json"]
         self._shows = wanted and stdio.is_terminal(stdio.stderr)
         self._last = ""
-        self._next = 0.0
 
     def show(self, what: str, done: int = 0, total: int = 0) -> None:
         """Say that `what` is going on, with `done` bytes of `total` (0: nobody knows)."""
         if not self._shows:
             return
-        now = time.monotonic()
-        if what == self._last and now < self._next:
-            return
-        self._last, self._next = what, now + _EACH_S
-        self._put(f"{_CLEAR}{printable(what)}{_amount(done, total)}")
+        # Written whenever it reads differently, which is seldom enough; to leave some out would
+        # leave an old one on the screen where things stand still.
+        text = f"{_CLEAR}{printable(what)}{_amount(done, total)}"
+        if text != self._last:
+            self._last = text
+            self._put(text)
 
     def clear(self) -> None:
         """Take the line away, before anything else is printed."""

@@ -43,12 +43,14 @@ class Source:
         """Raises NoArchive, OSError."""
         self.total = 0
         self._tar = 0
+        self._said = -1
         if path == _FROM_STDIN:
             if stdio.is_terminal(stdio.stdin):
                 raise NoArchive("stdin is a terminal, and no archive")
             self.fd = os.dup(stdio.stdin)
         elif os.path.isdir(path):
-            self.fd, self._tar = _start_tar(path, stdio)
+            self._said = os.memfd_create("tar")
+            self.fd, self._tar = _start_tar(path, stdio, self._said)
         else:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         about = os.fstat(self.fd)
@@ -66,7 +68,7 @@ class Source:
             pid, self._tar = self._tar, 0
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             if code:
-                raise NoArchive("tar could not pack the whole directory; nothing was imported")
+                raise NoArchive(f"the directory could not be packed: {_first_line(self._said)}")
 
     def close(self) -> None:
         """End whatever still goes on. May be called again."""
@@ -76,14 +78,26 @@ class Source:
         if self._tar:
             os.waitpid(self._tar, 0)
             self._tar = 0
+        if self._said >= 0:
+            os.close(self._said)
+            self._said = -1
 
 
-def _start_tar(path: str, stdio: Stdio) -> tuple[int, int]:
-    """(where it writes, its pid). Links are packed as links, and what is mounted is left out."""
+def _first_line(fd: int) -> str:
+    """What `tar` said first; what it says after that follows from it."""
+    lines = os.pread(fd, 4096, 0).decode("utf-8", "replace").split("\n")
+    return lines[0] or "tar failed"
+
+
+def _start_tar(path: str, stdio: Stdio, errors: int) -> tuple[int, int]:
+    """(where it writes, its pid); `errors` is for what it says.
+
+    Links are packed as links, and what is mounted in the directory is left out.
+    """
     reader, writer = os.pipe()
     argv = ["tar", "--create", "--file=-", "--numeric-owner", "--one-file-system",
             f"--directory={path}", "."]  # fmt: skip
-    actions = [(os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, stdio.stderr, 2)]
+    actions = [(os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, errors, 2)]
     try:
         pid = os.posix_spawnp("tar", argv, stdio.environ, file_actions=actions)
     except OSError as exc:

@@ -164,6 +164,36 @@ def test_one_that_fails_does_not_stop_the_others(
     assert done[2]["error"]["code"] == "invalid_argument"
 
 
+def test_progress_on_a_terminal(
+    daemon_with: Start, screen: tuple[World, Callable[[], str]], index: str
+) -> None:
+    world, read = screen
+
+    def script(peer: Peer) -> None:
+        msgid, _, params = peer.request()
+        key = {name: params[name] for name in ("language", "version")}
+        peer.notify("package.progress", **key, phase="download", bytes=0)
+        with open(peer.fds[0], "rb") as archive:
+            archive.read()
+        peer.notify("package.progress", **key, phase="download", bytes=102_400)
+        peer.notify("package.progress", **key, phase="unpack", bytes=50, total=200)
+        peer.notify("package.progress", **key, phase="environment", bytes=0)
+        peer.notify("package.progress", **key, phase="done", bytes=0)
+        peer.answer(msgid, key)
+
+    assert packages(daemon_with(script), world, "install", "--index", index, "lua") == 0
+    clear = "\r\x1b[K"
+    lines = read().split(clear)
+    assert lines[1:3] == [f"reading {index}", ""]
+    assert lines[3].startswith("lua 5.4.6: downloading")
+    assert lines[-4:] == [
+        "lua 5.4.6: downloading  100.0 KiB of 195.3 KiB  51 %",
+        "lua 5.4.6: unpacking  50 B of 200 B  25 %",
+        "lua 5.4.6: asking for its environment",
+        "",
+    ]
+
+
 def test_what_cannot_be_downloaded(daemon_with: Start, world: World, tmp_path: Path) -> None:
     (tmp_path / "index").write_text(f"lua,5.4.6,{SHA256},file:///nowhere/x\n")
 
