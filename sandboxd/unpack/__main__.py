@@ -82,9 +82,7 @@ def unpack(
 ) -> dict[str, object]:
     """Everything, in order. Raises Refused, _Mismatch, OSError, MemoryError or source.DAMAGED."""
     report.begin("download")
-    if spool is None:
-        source.require_file(archive)
-        os.lseek(archive, 0, os.SEEK_SET)
+    source.rewind(archive, must=spool is None)
     digest, size = source.spool(
         archive, spool, bounds, lambda done: report.progress("download", done)
     )

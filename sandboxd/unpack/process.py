@@ -63,8 +63,9 @@ async def unpack(
 ) -> Unpacked:
     """Unpack an archive (tar; plain, gzip, bzip2, xz, zstd) beneath the directory ``into``.
 
-    ``archive`` may be a pipe when ``spool``, an empty file open for reading and writing, is given;
-    without, it must be a regular file that nobody else writes to. All descriptors stay the
+    ``archive`` is read from its beginning where it is a regular file. It may be a pipe when
+    ``spool``, an empty file open for reading and writing, is given; without, it must be a regular
+    file that nobody else writes to. All descriptors stay the
     caller's. Everything that is written belongs to this process's user, without set-id bits.
 
     Raises RequestError `invalid_argument` for an archive that is refused, naming the member;

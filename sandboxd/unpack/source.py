@@ -77,9 +77,12 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def require_file(fd: int) -> None:
-    """What is not spooled is read twice. Raises Refused."""
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+def rewind(fd: int, *, must: bool) -> None:
+    """Go to the beginning of a regular file. Raises Refused for another one that ``must`` be that,
+    because it will be read twice."""
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        os.lseek(fd, 0, os.SEEK_SET)
+    elif must:
         raise Refused("the archive is not a regular file")
 
 
