@@ -17,7 +17,7 @@ import trio
 from sandboxd.protocol.errors import RequestError, SandboxdError
 from sandboxd_client.errors import ConnectionLost
 from sandboxd_rest.http import Disconnected, Refusal
-from sandboxd_rest.piston.results import signal_name
+from sandboxd_rest.piston.results import code_and_signal
 from sandboxd_rest.piston.signals import NUMBERS
 
 if TYPE_CHECKING:
@@ -266,8 +266,7 @@ class _Session:
         for stream in list(self._decoders):
             await self._data(stream, b"", final=True)
         self._decoders.clear()
-        code = 0 if result is None else result.exit_code
-        signal = None if result is None else signal_name(result.signal)
+        code, signal = (0, None) if result is None else code_and_signal(result)
         await self.send(type="exit", stage=self._stage, code=code, signal=signal)
 
 

@@ -19,15 +19,12 @@ _KILLED: Final = "SIGKILL"
 def stage_result(result: Result) -> StageResult:
     """Bytes that are no UTF-8 become U+FFFD, as in Piston."""
     letters, message = _verdict(result)
-    killed = letters in ("TO", "OL", "EL")
-    if result.status == status.MEMORY_LIMIT and result.exit_code is None:
-        killed = True
-    signal = _KILLED if killed else signal_name(result.signal)
+    code, signal = code_and_signal(result)
     return StageResult(
         signal=signal,
         stdout=_text(result.stdout),
         stderr=_text(result.stderr),
-        code=None if killed else result.exit_code,
+        code=code,
         output=_text(result.output or b""),
         memory=result.memory_bytes or None,
         message=message,
@@ -37,8 +34,14 @@ def stage_result(result: Result) -> StageResult:
     )
 
 
-def signal_name(number: int | None) -> str | None:
-    return None if number is None else NAMES.get(number, f"SIG{number}")
+def code_and_signal(result: Result) -> tuple[int | None, str | None]:
+    """How a stage ended; one that a limit stopped was killed, whatever it did last."""
+    if result.status in (status.CPU_TIME_LIMIT, status.WALL_TIME_LIMIT, status.OUTPUT_LIMIT):
+        return None, _KILLED
+    if result.status == status.MEMORY_LIMIT and result.exit_code is None:
+        return None, _KILLED
+    number = result.signal
+    return result.exit_code, None if number is None else NAMES.get(number, f"SIG{number}")
 
 
 def _text(data: bytes) -> str:
