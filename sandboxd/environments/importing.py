@@ -28,6 +28,7 @@ from sandboxd.environments.image import Image, Layer
 from sandboxd.protocol.errors import INTERNAL, RequestError, invalid
 from sandboxd.unpack.bounds import Bounds, Options
 from sandboxd.unpack.process import ChecksumMismatch, Unpacked, unpack
+from sandboxd.unpack.remove import remove_at
 
 TAR: Final = "tar"
 FIELD: Final = "fds.archive"
@@ -135,6 +136,8 @@ async def _run(
 def _finish(directory: int, name: str, found: Image | None) -> Description:
     if found is None:
         os.rename(_ARCHIVE, description.ROOT, src_dir_fd=directory, dst_dir_fd=directory)
+    else:
+        remove_at(directory, _ARCHIVE)
     with _made(directory, description.ROOT) as root:
         size, files = _measure(root)
         if not files:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from support.images import memfd
 
 if TYPE_CHECKING:
-    from sandboxd_client import Client, Result
+    from sandboxd_client import Client, RequestError, Result
     from support.daemon import Daemon
 
 SETTLE_S = 10.0
@@ -50,12 +50,28 @@ def state(daemon: "Daemon") -> Path:
 
 def kept(daemon: "Daemon") -> list[str]:
     """Everything in the state directory that has to do with environments."""
-    found = [
-        str(path.relative_to(state(daemon)))
-        for part in ("environments", "staging")
-        for path in (state(daemon) / part).rglob("*")
-    ]
+    return files_below(state(daemon) / "environments") + files_below(state(daemon) / "staging")
+
+
+def files_below(place: Path) -> list[str]:
+    """What is there, with its mode; some of it may just be going."""
+    found = []
+    for where, directories, files in os.walk(place):
+        for name in (*directories, *files):
+            path = Path(where) / name
+            with contextlib.suppress(FileNotFoundError):
+                found.append(f"{path} {path.lstat().st_mode:o}")
     return sorted(found)
+
+
+def import_or_refusal(client: "Client", archive: bytes) -> "str | RequestError":
+    """The name of the environment that was made, or why none was."""
+    from sandboxd_client import RequestError
+
+    try:
+        return str(import_bytes(client, archive)["name"])
+    except RequestError as error:
+        return error
 
 
 def eventually(true: Callable[[], bool], what: str) -> None:
