@@ -6,6 +6,7 @@ import os
 import sys
 
 from sandboxctl import exitcodes
+from sandboxctl.jsonout import print_json
 from sandboxctl.reach import connect, named_socket
 from sandboxctl.stdio import printable
 from sandboxd_client._client import Client
@@ -31,9 +32,7 @@ def run(command: Command, stdio: Stdio) -> int:
     with Client.on(connection) as client:
         report = client.check()
     if command["--json"]:
-        from sandboxctl.jsonout import to_json
-
-        stdio.out(to_json(report, pretty=stdio.is_terminal(stdio.stdout)))
+        print_json(stdio, report)
     else:
         stdio.out(text(report))
     return exitcodes.OK if report["ok"] else exitcodes.FAILED

@@ -15,6 +15,7 @@ from sandboxctl.jobs import (
     text,
     with_daemon,
 )
+from sandboxctl.jsonout import print_json
 from sandboxctl.options import UsageError
 from sandboxd.protocol import status
 from sandboxd.protocol.errors import NOT_FOUND, RequestError
@@ -109,8 +110,6 @@ def _execute(
     result = Result(raw["run"] or raw["compile"])
     problems = []
     if command["--json"]:
-        from sandboxctl.jsonout import print_json
-
         print_json(stdio, raw)
     else:
         problems = report(command, stdio, result, stopped_by)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sandboxctl import exitcodes
+from sandboxctl.jsonout import error_map, print_json
 from sandboxctl.options import UsageError
 from sandboxctl.reach import connect_or_start
 from sandboxctl.session import Session
@@ -97,8 +98,6 @@ def with_daemon(command: Command, stdio: Stdio, act: Callable[[Connection, int],
     except SandboxdError as exc:
         if not command["--json"]:
             raise
-        from sandboxctl.jsonout import error_map, print_json
-
         print_json(stdio, {"error": error_map(exc)})
         return exitcodes.SANDBOXD_FAILED
     finally:

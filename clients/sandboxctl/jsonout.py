@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
-import json
 import os
 
 from sandboxd.protocol.errors import RequestError
@@ -29,6 +27,8 @@ def error_map(exc: Exception) -> dict[str, object]:
 
 def to_json(value: Any, *, pretty: bool = False) -> str:
     """`value` as one JSON text with a line break at its end."""
+    import json  # With `re` and what that needs 5 ms, and most commands print none.
+
     return json.dumps(_plain(value), indent=2 if pretty else None) + "\n"
 
 
@@ -37,6 +37,8 @@ def _plain(value: Any) -> Any:
         try:
             return value.decode()
         except UnicodeDecodeError:
+            import binascii
+
             return {"base64": binascii.b2a_base64(value, newline=False).decode()}
     if isinstance(value, dict):
         return {

@@ -12,6 +12,7 @@ from sandboxctl.jobs import (
     text,
     with_daemon,
 )
+from sandboxctl.jsonout import print_json
 from sandboxd_client.result import Result
 
 TYPE_CHECKING = False
@@ -64,8 +65,6 @@ def _run(
     result = Result(raw)
     problems = []
     if command["--json"]:
-        from sandboxctl.jsonout import print_json
-
         print_json(stdio, raw)
     else:
         problems = report(command, stdio, result, stopped_by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sandboxctl import exitcodes
+from sandboxctl.jsonout import print_json
 from sandboxctl.reach import connect
 from sandboxctl.units import format_size, format_time
 from sandboxd.protocol.errors import RequestError
@@ -26,9 +27,7 @@ def run(command: Command, stdio: Stdio) -> int:
         except RequestError as exc:
             report["health"] = {"status": exc.code, "message": exc.message}
     if command["--json"]:
-        from sandboxctl.jsonout import to_json
-
-        stdio.out(to_json(report, pretty=stdio.is_terminal(stdio.stdout)))
+        print_json(stdio, report)
     else:
         stdio.out(text(report))
     return exitcodes.OK if report["health"]["status"] == "ok" else exitcodes.FAILED

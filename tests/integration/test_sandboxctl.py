@@ -360,7 +360,16 @@ def cpu_seconds(argv: list[str], environment: dict[str, str]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-@pytest.mark.parametrize("arguments", ["--help", "run --help", "run --socket {} true"])
+STARTS = [
+    "--help",
+    "run --help",
+    "run --socket {} true",
+    "execute --socket {} bash /dev/null",
+    "environments list --socket {}",
+]
+
+
+@pytest.mark.parametrize("arguments", STARTS)
 def test_starting_costs_less_than_twice_the_interpreter(
     daemon: Daemon, arguments: str, tmp_path: Path
 ) -> None:
