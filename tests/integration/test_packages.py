@@ -1,7 +1,9 @@
 """Packages from an index to a program that runs, with the real daemon and real archives."""
 
 import contextlib
+import hashlib
 import os
+import shutil
 import signal
 import tarfile
 import tempfile
@@ -13,12 +15,15 @@ from typing import Any
 
 import pytest
 
+import sandboxd
 from sandboxd_client import Client, RequestError
+from sandboxd_client.aio import TrioClient
 from sandboxd_packages import DownloadFailed, Package, fetch_index, install, select
 from support import packages
 from support.daemon import Daemon, running
 from support.jobs import SECOND
 from support.packages import Repository
+from support.requirements import CLEAN_ENVIRONMENT
 
 # Of daemons one after the other on the same state: no account has it.
 _USER = "1234567890"
@@ -163,6 +168,40 @@ def test_it_is_there_after_a_restart(require_sandbox: None, tmp_path: Path) -> N
                     reader.uninstall_package("mysh", "1.2.3")
 
 
+def test_from_a_tree_only_root_can_read(
+    require_sandbox: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon gives up root, and its children are to run all the same."""
+    source = Path(str(sandboxd.__file__)).parent
+    shutil.copytree(source, tmp_path / "tree" / source.name)
+    tmp_path.chmod(0o700)
+    monkeypatch.setitem(CLEAN_ENVIRONMENT, "PYTHONPATH", str(tmp_path / "tree"))
+    with running(jobs=1) as daemon, Client(daemon.socket) as client:
+        _install_file(client, packages.made(tmp_path))
+        assert _execute(client, "mysh", "echo 1")["run"]["stdout"] == b"1\n"
+
+
+def test_a_package_without_environment(client: Client, tmp_path: Path) -> None:
+    run = "#!/bin/bash\necho ${PATH} $PISTON_LANGUAGE\n"
+    _install_file(client, packages.made(tmp_path, files={"environment": None, "run": run}))
+    configured = client.info()["env"]["PATH"]
+    assert _execute(client, "mysh", "")["run"]["stdout"] == f"{configured} mysh\n".encode()
+
+
+async def test_by_the_trio_client(packager: Daemon, client: Client, tmp_path: Path) -> None:
+    built = packages.made(tmp_path)
+    phases: list[str] = []
+    async with await TrioClient.connect(packager.socket) as trio_client:
+        with open(built.path, "rb") as file:  # noqa: ASYNC230 - a local file
+            await trio_client.install_package(
+                "mysh", "1.2.3", built.sha256, file.fileno(), lambda *what: phases.append(what[0])
+            )
+        assert [package["language"] for package in await trio_client.packages()] == ["mysh"]
+        await trio_client.uninstall_package("mysh", "1.2.3")
+        assert await trio_client.packages() == []
+    assert list(dict.fromkeys(phases)) == ["download", "unpack", "environment", "done"]
+
+
 @contextlib.contextmanager
 def _state_directory() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="sandboxd-test-state-", dir="/tmp") as directory:
@@ -228,8 +267,6 @@ def test_what_is_no_package(
 
 
 def _install_archive(client: Client, archive: Path) -> None:
-    import hashlib
-
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     with open(archive, "rb") as file:
         client.install_package("mysh", "1.2.3", digest, file.fileno())

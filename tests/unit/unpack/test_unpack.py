@@ -7,8 +7,8 @@ import tarfile
 
 import pytest
 import trio
+from unpack_place import SMALL, Place
 
-from conftest import SMALL, Place
 from sandboxd.protocol.errors import RequestError
 from sandboxd.unpack.bounds import Options
 from sandboxd.unpack.process import ChecksumMismatch, unpack

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from unpack_place import MIB, Place
 
-from conftest import MIB, Place
 from sandboxd.protocol.errors import RequestError
 from support.archives import BLOCK, PACKERS, archive, header, member, pax, sparse, zeros
 
