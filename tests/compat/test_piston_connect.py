@@ -313,7 +313,7 @@ async def test_who_goes_away_takes_the_job_along(gateway: Gateway) -> None:
         await session.socket._stream.aclose()  # Without a close frame: the wire is cut.
     begun = time.monotonic()
     with trio.fail_after(2):
-        while await trio.to_thread.run_sync(_running, gateway) != before:
+        while await trio.to_thread.run_sync(_running, gateway) != before:  # noqa: ASYNC110
             await trio.sleep(0.02)
     assert time.monotonic() - begun < 1.0
 

@@ -179,7 +179,7 @@ def test_encodings(gateway: Gateway) -> None:
         {"name": "y", "content": base64.b64encode(data).decode(), "encoding": "base64"},
         {"name": "z", "content": base64.urlsafe_b64encode(data).decode().rstrip("="),
          "encoding": "base64"},
-        {"name": "main.py", "content": "for n in 'xyz': print(open(n, 'rb').read() == bytes(range(256)))"},
+        {"name": "main.py", "content": "for n in 'xyz': print([*open(n, 'rb').read()] == [*range(256)])"},
         {"name": "w", "content": "ä", "encoding": "latin1"},
     ]  # fmt: skip
     answer = gateway.run("python", "", files=files)

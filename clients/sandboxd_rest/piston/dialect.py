@@ -28,6 +28,9 @@ VERSION: Final = "3.1.1"
 # The second is where Piston's public instance has it.
 PREFIXES: Final = ("/api/v2", "/api/v2/piston")
 _NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# npm's piston-client says nothing of JSON; its library then says text/plain. No web page can pass for
+# it: a page that sets this header has to ask first, which is refused.
+_FORGETFUL: Final = b"node-fetch/"
 _TYPES: Final = (
     models.ExecuteRequest,
     models.ExecuteResponse,
@@ -83,7 +86,8 @@ def _admit(request: Request) -> None:
     only send JSON where it was allowed to."""
     if request.scope["method"] in _NO_BODY:
         return
-    if not request.content_type.lower().startswith("application/json"):
+    says_json = request.content_type.lower().startswith("application/json")
+    if not says_json and not request.headers.get(b"user-agent", b"").startswith(_FORGETFUL):
         raise Refusal(415, "requests must be of type application/json")
     coding = request.headers.get(b"content-encoding", b"identity").decode("latin-1")
     if coding.lower() != "identity":
