@@ -54,6 +54,8 @@ def test_defaults_in_the_tables_are_those_of_the_code() -> None:
 
 
 def _number(text: str) -> int:
+    if text in ("true", "false"):
+        return text == "true"
     if text.startswith("0o"):
         return int(text, 8)
     units = {"s": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
