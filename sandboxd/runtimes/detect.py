@@ -18,7 +18,7 @@ from sandboxd.runtimes.versions import semantic
 if TYPE_CHECKING:
     from sandboxd.config import Config
     from sandboxd.engine.jobs import Engine
-    from sandboxd.engine.roots import Root
+    from sandboxd.engine.roots import Root, Roots
     from sandboxd.runtimes.model import RuntimeFile
 
 # What a tool takes to say its version on a host that is busy: a JVM seconds, others nothing.
@@ -77,7 +77,7 @@ async def version(engine: Engine, config: Config, file: RuntimeFile) -> str:
     source = file.version
     if not source.command:
         return semantic(source.fixed) or "0.0.0"
-    result = await inside.run(engine, _job(config, file))
+    result = await inside.run(engine, _job(engine.roots, config, file))
     if result.status in (status.CANCELLED, status.INTERNAL_ERROR):
         raise RequestError(INTERNAL, f"{source.command[0]} could not be run: {result.message}")
     if result.status not in (status.OK, status.NONZERO_EXIT):
@@ -94,7 +94,7 @@ async def version(engine: Engine, config: Config, file: RuntimeFile) -> str:
     return number
 
 
-def _job(config: Config, file: RuntimeFile) -> JobSpec:
+def _job(roots: Roots, config: Config, file: RuntimeFile) -> JobSpec:
     """With the limits of the tool's own stage: what it needs to run, it needs for this."""
     most = config.max_limits
     asked = file.run.limits
@@ -109,7 +109,7 @@ def _job(config: Config, file: RuntimeFile) -> JobSpec:
     )
     stage = Stage(
         argv=tuple(text.encode() for text in file.version.command),
-        env=_environment(config, file),
+        env=_environment(roots, config, file),
         cwd=b"",
         stdin=b"",
         limits=limits,
@@ -117,8 +117,12 @@ def _job(config: Config, file: RuntimeFile) -> JobSpec:
     return JobSpec(run=stage, environment=file.environment)
 
 
-def _environment(config: Config, file: RuntimeFile) -> tuple[bytes, ...] | None:
+def _environment(roots: Roots, config: Config, file: RuntimeFile) -> tuple[bytes, ...] | None:
+    """Raises RequestError when the file's environment is not there any more."""
     if not file.run.env:
         return None
-    values = {**config.env, **file.run.env}
-    return tuple(f"{name}={value}".encode() for name, value in values.items())
+    strings = [f"{name}={value}".encode() for name, value in config.env.items()]
+    if file.environment:
+        strings = list(roots.find(file.environment).env) or strings
+    strings += [f"{name}={value}".encode() for name, value in file.run.env.items()]
+    return tuple({string.partition(b"=")[0]: string for string in strings}.values())

@@ -523,3 +523,42 @@ def test_second_daemon_only_reads(keep: dict[str, Any], base: bytes) -> None:
                     change()
                 assert caught.value.code == "permission_denied"
         assert shell(client, "shared", "echo there").stdout == b"there\n"
+
+
+RUNTIME = """
+language = "{name}"
+environment = "{name}"
+[version]
+programs = ["tool"]
+command = ["tool", "--version"]
+pattern = '(\\d+\\.\\d+)'
+[run]
+command = ["tool", "{{main}}", "{{args}}"]
+env = {{ OWN = "of the file" }}
+"""
+TOOL = b"""#!/bin/sh
+case $1 in --version) echo "tool 1.$MINOR";; *) cat "$1"; shift; echo "$@ $OWN $MINOR";; esac
+"""
+
+
+def test_runtime_in_an_environment(client: Client, daemon: Daemon) -> None:
+    """Is there as long as the environment is, in the version that is found out in it, with the
+    variables of its image."""
+    name = fresh_name()
+    file = Path(daemon.socket).parent / "runtimes" / f"{name}.toml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(RUNTIME.format(name=name))
+    layers = [tar([*small_root(), Member("tools/tool", TOOL, 0o755)])]
+    try:
+        for minor in ("4", "5"):
+            with pytest.raises(RequestError, match="runtime is unknown"):
+                client.execute(name, ["text\n"])
+            image = Image(layers, env=["PATH=/tools:/bin", f"MINOR={minor}"])
+            import_bytes(client, image.oci().tar(), name)
+            result = client.execute(name, ["text\n"], args=["a b", "c"])
+            assert result.version == f"1.{minor}.0"
+            assert result.run is not None
+            assert result.run.stdout == f"text\na b c of the file {minor}\n".encode()
+            client.remove_environment(name)
+    finally:
+        file.unlink()
