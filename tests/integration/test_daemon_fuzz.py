@@ -26,6 +26,11 @@ FULL = {
     "limits": {"memory_bytes": 1 << 24, "open_files": 16},
 }  # fmt: skip
 TWO = {"argv": ["cat"], "compile": {"argv": ["true"]}, "collect": ["*"]}
+EXECUTE = {
+    "language": "bash", "version": "*", "args": ["a", b"b"],
+    "files": [{"data": "cat"}, {"name": "d/e", "data": b"x", "source": False, "mode": 0o600}],
+    "run": {"limits": {"open_files": 16}}, "compile": {"limits": {"processes": 9}}, "client": "me",
+}  # fmt: skip
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("job.run", FULL),
     ("job.run", TWO),
@@ -41,6 +46,12 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("job.cancel", {"job": "j1"}),
     ("job.wait", {"job": "j2"}),
     ("job.batch", {"jobs": [{"argv": ["true"]}, {"argv": ["x"], "compile": {"argv": ["true"]}}]}),
+    ("runtime.list", {}),
+    ("runtime.execute", EXECUTE),
+    ("runtime.execute", EXECUTE | {"fds": {"stdout": 0}, "env": {"A": "b"}}),
+    ("runtime.execute", EXECUTE | {"language": "c", "version": "^1 || *"}),
+    ("runtime.start", EXECUTE | {"stream": True, "stdin_stream": True}),
+    ("runtime.start", EXECUTE | {"stream": True, "tty": True}),
     ("server.stats", {}),
     ("server.info", {}),
 ]
