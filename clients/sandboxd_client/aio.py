@@ -48,6 +48,9 @@ if TYPE_CHECKING:
         Text,
     )
 
+# A runtime that is asked for right after the daemon's start may have to be looked at first.
+_DETECTION_S = 30.0
+
 __all__ = ["TrioClient", "TrioExecutionHandle", "TrioJobHandle"]
 
 
@@ -201,7 +204,10 @@ class TrioClient:
         try:
             return dict(await self._answer(msgid))
         except trio.Cancelled:
-            await self._cancel_unnamed(msgid)
+            patience_s = _aio_job.CANCEL_TIMEOUT_S
+            if method == "runtime.start":
+                patience_s += _DETECTION_S
+            await self._cancel_unnamed(msgid, patience_s)
             raise
         finally:
             self._forget(msgid)
@@ -211,10 +217,10 @@ class TrioClient:
         for message in self._early.pop(handle.token, ()):
             handle._notify(message)
 
-    async def _cancel_unnamed(self, msgid: int) -> None:
+    async def _cancel_unnamed(self, msgid: int, patience_s: float) -> None:
         """Cancel a job whose name is still on its way. It takes no time to say: a daemon that does
         not is not there any more."""
-        with trio.move_on_after(_aio_job.CANCEL_TIMEOUT_S, shield=True) as scope:
+        with trio.move_on_after(patience_s, shield=True) as scope:
             # It may have been refused, or ended by itself, or with the connection.
             with contextlib.suppress(RequestError, ConnectionLost):
                 token = (await self._answer(msgid))["job"]

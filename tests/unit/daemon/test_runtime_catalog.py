@@ -298,6 +298,23 @@ async def test_everything_is_found_out_one_after_the_other(host: Host) -> None:
     assert host.peer.nothing_sent()
 
 
+async def test_who_asks_meanwhile_does_not_wait_for_the_rest(host: Host) -> None:
+    for name in ("a", "b", "c"):
+        host.install(name)
+        host.describe(name)
+    catalog = host.catalog()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.detect_all)
+        first = await host.asked()
+        nursery.start_soon(ask, catalog, "c")
+        await host.say("version 3")
+        assert (await ask(catalog, "c")).runtime.version == "3.0.0"
+        host.peer.result(first.fields["job_id"], b"version 1")
+        await host.say("version 2")
+    assert [info.version for info in await catalog.infos()] == ["1.0.0", "2.0.0", "3.0.0"]
+    assert host.peer.nothing_sent()
+
+
 async def test_detection_that_is_cancelled_keeps_what_it_knows(host: Host) -> None:
     for name in ("a", "b"):
         host.install(name)
