@@ -41,6 +41,7 @@ async def run(config: Config) -> None:
                 systemd.notify("STOPPING=1")
                 return
 
+        failure: OSError | None = None
         try:
             async with trio.open_nursery() as nursery:
                 where = await nursery.start(serve, app, config, stopped)
@@ -48,13 +49,19 @@ async def run(config: Config) -> None:
                     _log.info("listening %s", fields(on=text))
                 systemd.notify("READY=1")
         except* OSError as group:
-            first: BaseException = group
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise HostError(f"cannot listen on {', '.join(config.bind)}: {first}") from None
+            failure = _first(group)
         finally:
             with trio.CancelScope(shield=True):
                 await link.aclose()
+        if failure is not None:
+            raise HostError(f"cannot listen on {', '.join(config.bind)}: {failure.strerror}")
+
+
+def _first(group: BaseExceptionGroup[OSError]) -> OSError:
+    error: OSError | BaseExceptionGroup[OSError] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _own(dialects: list[Dialect], link: Link, counts: metrics.HttpCounts) -> Dialect:

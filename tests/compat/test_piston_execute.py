@@ -174,12 +174,13 @@ def test_text_files_are_compiled_and_others_are_there(gateway: Gateway) -> None:
 
 def test_encodings(gateway: Gateway) -> None:
     data = bytes(range(256))
+    source = "for n in 'xyz': print(open(n, 'rb').read() == bytes(range(256)))"
     files = [
         {"name": "x", "content": data.hex(), "encoding": "hex"},
         {"name": "y", "content": base64.b64encode(data).decode(), "encoding": "base64"},
         {"name": "z", "content": base64.urlsafe_b64encode(data).decode().rstrip("="),
          "encoding": "base64"},
-        {"name": "main.py", "content": "for n in 'xyz': print([*open(n, 'rb').read()] == [*range(256)])"},
+       {"name": "main.py", "content": source},
         {"name": "w", "content": "ä", "encoding": "latin1"},
     ]  # fmt: skip
     answer = gateway.run("python", "", files=files)

@@ -27,9 +27,9 @@ VERSION: Final = "3.1.1"
 """Of the Piston whose API this is."""
 # The second is where Piston's public instance has it.
 PREFIXES: Final = ("/api/v2", "/api/v2/piston")
-_NO_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-# npm's piston-client says nothing of JSON; its library then says text/plain. No web page can pass for
-# it: a page that sets this header has to ask first, which is refused.
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+# npm's piston-client says nothing of JSON; its library then says text/plain. No web page can pass
+# for it: a page that sets this header has to ask first, which is refused.
 _FORGETFUL: Final = b"node-fetch/"
 _TYPES: Final = (
     models.ExecuteRequest,
@@ -84,7 +84,7 @@ async def _hello(request: Request) -> Response:
 def _admit(request: Request) -> None:
     """What is not said to be JSON is refused before it is known what it is for. A web page can
     only send JSON where it was allowed to."""
-    if request.scope["method"] in _NO_BODY:
+    if request.scope["method"] not in _WITH_BODY:
         return
     says_json = request.content_type.lower().startswith("application/json")
     if not says_json and not request.headers.get(b"user-agent", b"").startswith(_FORGETFUL):
