@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -167,11 +168,15 @@ _SEEN = (
 )
 
 
-@pytest.mark.parametrize("kind", ["oci", "oci packed", "docker", "docker with links", "both"])
+@pytest.mark.parametrize(
+    "kind", ["oci", "oci plain", "oci zstd", "oci packed", "docker", "docker with links", "both"]
+)
 def test_container_image(client: Client, kind: str) -> None:
     image = Image(LAYERS, env=ENV, working_dir="/srv")
     archive = {
         "oci": image.oci().tar,
+        "oci plain": image.oci(bytes).tar,
+        "oci zstd": lambda: image.oci(_zstd).tar(),
         "oci packed": lambda: gzip.compress(image.oci().tar(), 1),
         "docker": lambda: tar(image.docker()),
         "docker with links": lambda: tar(image.docker(duplicates=True)),
@@ -487,6 +492,18 @@ def test_restart(keep: dict[str, Any], base: bytes) -> None:
         client.remove_environment("damaged")
         import_bytes(client, base, "interrupted")
         assert shell(client, "interrupted", "echo in").stdout == b"in\n"
+
+
+def test_worker_that_dies(base: bytes) -> None:
+    """The next one knows them all, and those that are in use while they are removed."""
+    with running(jobs=2) as daemon, Client(daemon.socket) as client:
+        name = import_bytes(client, base)["name"]
+        job = client.start(["sh", "-c", "read x"], environment=name, stdin_stream=True)
+        os.kill(int(client.info()["helper"]["pid"]), signal.SIGKILL)
+        assert job.wait().status == "internal_error"
+        assert shell(client, name, "echo again").stdout == b"again\n"
+        client.remove_environment(name)
+        eventually(lambda: not kept(daemon), "what was removed stayed on the disk")
 
 
 def test_only_administrators_change_them(base: bytes) -> None:

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -119,10 +119,10 @@ class Image:
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         }
 
-    def oci(self) -> "Layout":
-        """As an OCI image layout, layers packed with gzip."""
+    def oci(self, pack: Callable[[bytes], bytes] = gzip.compress) -> "Layout":
+        """As an OCI image layout; `pack` is done to each layer."""
         layout = Layout()
-        layers = [layout.blob(gzip.compress(layer, 1), LAYER_TYPE) for layer in self.layers]
+        layers = [layout.blob(pack(layer), LAYER_TYPE) for layer in self.layers]
         config = layout.json_blob(self.config(), "application/vnd.oci.image.config.v1+json")
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config}
         descriptor = layout.json_blob({**manifest, "layers": layers}, MANIFEST_TYPE)
