@@ -149,6 +149,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     # What is kept: packages, environments, and what was found out about runtimes.
     state_directory: str = DEFAULT_STATE
     runtimes_directory: str = "/etc/sandboxd/runtimes"
+    detect_at_start: bool = True
 
     # The process.
     shutdown_timeout_ns: Positive = 10 * _SECOND
@@ -241,6 +242,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _from_text(text: str) -> object:
+    if text in ("true", "false"):
+        return text == "true"
     return int(text) if re.fullmatch(r"[1-9][0-9]*|0", text) else text
 
 

@@ -142,8 +142,8 @@ def _check_reachable(config: Config, kept: State) -> None:
 
 
 def _arguments(config: Config, readonly: list[str], kept: State) -> list[str]:
-    """The helper's configuration. The disk is made with the usual limits, so that a job with
-    these needs no change."""
+    """The helper's configuration. Slots are made with the usual limits, so that a job with these
+    needs no change."""
     packages = [f"readonly={kept.packages}:{PACKAGES_TARGET}"] if kept.packages.is_dir() else []
     return [
         f"slots={config.slots}",
@@ -152,6 +152,8 @@ def _arguments(config: Config, readonly: list[str], kept: State) -> list[str]:
         f"output_max={config.max_limits.output_bytes}",
         f"disk_bytes={config.limits.disk_bytes}",
         f"disk_inodes={config.limits.disk_inodes}",
+        f"memory_bytes={config.limits.memory_bytes}",
+        f"processes={config.limits.processes}",
         *(f"readonly={path}" for path in readonly),
         *packages,
         *(f"mount={mount.source}:{mount.target}" for mount in config.mounts.values()),
@@ -293,7 +295,7 @@ class Daemon:
     async def _detect_runtimes(self) -> None:
         """Ahead of the first request. A private daemon is there for one call: it looks at what
         that asks for and at nothing else."""
-        if self._private:
+        if self._private or not self._config.detect_at_start:
             return
         with self._detection:
             try:

@@ -152,7 +152,7 @@ int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned ind
     return 0;
 }
 
-void cgroup_remove(struct cgroup *cgroup, const struct config *config, unsigned index) {
+void cgroup_close(struct cgroup *cgroup) {
     int *fds[] = {&cgroup->memory_limit,   &cgroup->memory_swap_limit,
                   &cgroup->memory_peak,    &cgroup->memory_usage,
                   &cgroup->memory_stat,    &cgroup->oom,
@@ -160,11 +160,16 @@ void cgroup_remove(struct cgroup *cgroup, const struct config *config, unsigned 
                   &cgroup->pids_events,    &cgroup->cpu};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         close_fd(fds[i]);
+    for (int i = 0; i < CG_KINDS; i++) {
+        close_fd(&cgroup->procs[i]);
+        close_fd(&cgroup->dir[i]);
+    }
+}
+
+void cgroup_remove(const struct config *config, unsigned index) {
     int kinds = config->cgroup_version == 2 ? 1 : CG_KINDS;
     for (int i = 0; i < kinds; i++) {
         char path[4096];
-        close_fd(&cgroup->procs[i]);
-        close_fd(&cgroup->dir[i]);
         snprintf(path, sizeof path, "%s/slot-%u", config->cgroup[i], index);
         (void)rmdir(path); /* where it fails, cgroup_make tries again and reports */
     }
@@ -184,16 +189,13 @@ static int set_memory(struct cgroup *cgroup, uint64_t bytes) {
     return 0;
 }
 
-int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits,
-                      const struct base *base) {
-    /* A held slot starts with an earlier stage's files, which are not this stage's doing. */
-    uint64_t memory = limits->memory_bytes + base->files;
+int cgroup_set_limits(struct cgroup *cgroup, uint64_t memory, uint32_t processes) {
     if (memory != cgroup->set_memory && set_memory(cgroup, memory) < 0)
         return -1;
-    if (limits->processes != cgroup->set_processes) {
-        if (put_number(cgroup->pids_limit, (uint64_t)limits->processes + 1) < 0) /* and init */
+    if (processes != cgroup->set_processes) {
+        if (put_number(cgroup->pids_limit, (uint64_t)processes + 1) < 0) /* and init */
             return -1;
-        cgroup->set_processes = limits->processes;
+        cgroup->set_processes = processes;
     }
     return 0;
 }

@@ -74,6 +74,8 @@ static int set_option(struct config *config, const char *key, char *value) {
         return set_number(value, UINT32_MAX / 2, &config->output_max);
     if (!strcmp(key, "disk_bytes"))
         return set_number(value, INT64_MAX, &config->disk_bytes);
+    if (!strcmp(key, "memory_bytes"))
+        return set_number(value, INT64_MAX, &config->memory_bytes);
     if (set_number(value, INT32_MAX, &number) < 0)
         return -1;
     if (!strcmp(key, "ctl"))
@@ -84,6 +86,8 @@ static int set_option(struct config *config, const char *key, char *value) {
         config->spare = (unsigned)number;
     else if (!strcmp(key, "uid_base"))
         config->uid_base = (uint32_t)number;
+    else if (!strcmp(key, "processes"))
+        config->processes = (uint32_t)number;
     else if (!strcmp(key, "disk_inodes"))
         config->disk_inodes = (uint32_t)number;
     else
@@ -114,8 +118,12 @@ static void reset_signals(void) {
 }
 
 static int serve(int count, char **arguments) {
-    struct config config = {
-        .ctl = -1, .output_max = 64 << 20, .disk_bytes = 64 << 20, .disk_inodes = 4096};
+    struct config config = {.ctl = -1,
+                            .output_max = 64 << 20,
+                            .disk_bytes = 64 << 20,
+                            .disk_inodes = 4096,
+                            .memory_bytes = 512 << 20,
+                            .processes = 64};
     for (int i = 0; i < count; i++) {
         char *equals = strchr(arguments[i], '=');
         if (!equals)

@@ -287,6 +287,7 @@ static int run_one(struct init *init, struct fault *fault) {
     pid_t pid = prepare_process(init);
     if (pid < 0)
         return fail(fault, SBX_STEP_FORK);
+    init->shared->init_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - init->cpu_ns;
     uint64_t resident = wait_for(pid, &end);
     kill_rest();
     job_release();

@@ -50,6 +50,8 @@ struct config {
     uint64_t output_max;
     uint64_t disk_bytes;
     uint32_t disk_inodes;
+    uint64_t memory_bytes; /* this and the next: the usual limits, which a slot is made with */
+    uint32_t processes;
     unsigned cgroup_version;
     const char *cgroup[CG_KINDS];
     unsigned readonly_count;
@@ -137,6 +139,7 @@ struct base {
 struct slot_shared {
     /* written by init; read by the worker while a job runs or when it killed one */
     struct base base;
+    uint64_t init_cpu_ns; /* what init used since base, up to where it waits for the job */
     /* written by the prepared process, zeroed by init before */
     uint64_t exec_ns;      /* CLOCK_MONOTONIC just before exec; 0 until then */
     uint64_t setup_cpu_ns; /* its own CPU time up to that point */
@@ -244,9 +247,11 @@ struct cgroup {
 
 void cgroup_init(struct cgroup *cgroup);
 int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index);
-void cgroup_remove(struct cgroup *cgroup, const struct config *config, unsigned index);
-int cgroup_set_limits(struct cgroup *cgroup, const struct sbx_limits *limits,
-                      const struct base *base);
+void cgroup_close(struct cgroup *cgroup);
+/* Takes some 0.1 ms for each hierarchy, and at times some milliseconds. */
+void cgroup_remove(const struct config *config, unsigned index);
+/* Writes what differs from what the files hold; a write can take milliseconds. */
+int cgroup_set_limits(struct cgroup *cgroup, uint64_t memory, uint32_t processes);
 /* Whether the kernel's out-of-memory event has come; v1: since the last call. */
 bool cgroup_oom(struct cgroup *cgroup);
 /* Whether this process, by its number on the host, is the slot's. */

@@ -10,8 +10,8 @@ struct payload {
     struct iovec part[4]; /* the struct, stdout, stderr, segments */
 };
 
-/* What init would have said, had the slot not been killed. Its own use of the CPU, some tens of
- * microseconds, is in the figure then. */
+/* What init would have said, had the slot not been killed. What it used of the CPU to reap is in
+ * the figure then. */
 static struct slot_msg killed(const struct slot *slot) {
     const struct slot_shared *shared = slot->shared;
     struct slot_msg end = {.exec_ns = shared->exec_ns,
@@ -19,7 +19,7 @@ static struct slot_msg killed(const struct slot *slot) {
                            .signal = SIGKILL,
                            .fault = shared->fault};
     cgroup_usage(&slot->cgroup, &shared->base, &end.usage);
-    end.usage.cpu_ns = less(end.usage.cpu_ns, shared->setup_cpu_ns);
+    end.usage.cpu_ns = less(end.usage.cpu_ns, shared->setup_cpu_ns + shared->init_cpu_ns);
     return end;
 }
 

@@ -29,7 +29,8 @@ enum {
 static const uint64_t SETUP_NS = 10000ull * MS;     /* for building, set-up and reset */
 static const uint64_t FIRST_RETRY_NS = 100ull * MS; /* after a slot could not be made; doubles */
 static const uint64_t STOP_NS = 100ull * MS;        /* for init to have killed its job */
-static const uint64_t CPU_STEP_NS = MS / 2;         /* least time between two looks at the CPU */
+static const uint64_t QUIET_NS = 3ull * MS; /* without a job, and slots are made that can wait */
+static const uint64_t CPU_STEP_NS = MS / 2; /* least time between two looks at the CPU */
 
 static void forget(struct slot *slot) {
     slot->sock = slot->init_pidfd = slot->tmpfs = slot->network = -1;
@@ -62,13 +63,13 @@ static void close_output(struct slot *slot) {
 }
 
 /* Everything of this life is gone; the slot may be built anew. */
-static void tear_down(struct worker *worker, struct slot *slot) {
+static void tear_down(struct slot *slot) {
     close_output(slot);
     close_fd(&slot->sock);
     close_fd(&slot->init_pidfd);
     close_fd(&slot->tmpfs);
     close_fd(&slot->network);
-    cgroup_remove(&slot->cgroup, worker->config, slot->index);
+    cgroup_close(&slot->cgroup); /* slot_build() removes it, when there is time */
     if (slot->builder > 0)
         (void)waitpid(slot->builder, NULL, __WALL);
     forget(slot);
@@ -115,6 +116,7 @@ void slot_build(struct worker *worker, struct slot *slot) {
     slot->retry_at_ns = 0;
     slot->disk_bytes = worker->config->disk_bytes;
     slot->disk_inodes = worker->config->disk_inodes;
+    cgroup_remove(worker->config, slot->index);
     if (cgroup_make(&slot->cgroup, worker->config, slot->index) < 0) {
         fault.error = errno;
     } else if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
@@ -133,7 +135,7 @@ void slot_build(struct worker *worker, struct slot *slot) {
         fail(&fault, SBX_STEP_CLONE);
         (void)close(ends[1]);
     }
-    tear_down(worker, slot);
+    tear_down(slot);
     report_failure(worker, slot, fault);
 }
 
@@ -147,7 +149,7 @@ static void kill_slot(struct worker *worker, struct slot *slot) {
     if (slot->init_pidfd >= 0)
         (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL); /* ESRCH: it is dead already */
     else
-        tear_down(worker, slot); /* init was never made, and the builder ends by itself */
+        tear_down(slot); /* init was never made, and the builder ends by itself */
 }
 
 void slot_retire(struct worker *worker, struct slot *slot) { kill_slot(worker, slot); }
@@ -199,7 +201,9 @@ static int set_disk(struct slot *slot, const struct sbx_limits *limits) {
 }
 
 static int apply(struct slot *slot, const struct sbx_job *job, struct fault *fault) {
-    if (cgroup_set_limits(&slot->cgroup, &job->limits, &slot->shared->base) < 0)
+    /* A held slot starts with an earlier stage's files, which are not this stage's doing. */
+    uint64_t memory = job->limits.memory_bytes + slot->shared->base.files;
+    if (cgroup_set_limits(&slot->cgroup, memory, job->limits.processes) < 0)
         return fail(fault, SBX_STEP_LIMITS);
     if (set_disk(slot, &job->limits) < 0)
         return fail(fault, SBX_STEP_TMPFS);
@@ -239,7 +243,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     worker->running++;
     slot->tenant = job->tenant;
     slot->jobs_run++;
-    slot->started_ns = now;
+    slot->started_ns = worker->last_start_ns = now;
     slot->deadline_ns = now + job->limits.wall_time_ns;
     slot->next_cpu_ns = earliest_cpu(worker, now, job->limits.cpu_time_ns);
 }
@@ -261,9 +265,11 @@ static void on_cloned(struct worker *worker, struct slot *slot, struct fds *fds)
     close_fd(&slot->init_pidfd);
 }
 
-static void on_built(struct slot *slot, struct fds *fds) {
+static void on_built(struct worker *worker, struct slot *slot, struct fds *fds) {
     if (fds->count != 2)
         return;
+    slot->cgroup.set_memory = worker->config->memory_bytes; /* by the builder */
+    slot->cgroup.set_processes = worker->config->processes;
     slot->tmpfs = take_fd(&fds->fd[0]);
     slot->network = take_fd(&fds->fd[1]);
     slot->failures = 0;
@@ -338,7 +344,7 @@ static void act(struct worker *worker, struct slot *slot, const struct slot_msg 
     } else if (msg->type == SLOT_END) {
         kill_slot(worker, slot); /* a prepared process gave up before there was a job */
     } else if (msg->type == SLOT_BUILT) {
-        on_built(slot, fds);
+        on_built(worker, slot, fds);
     } else if (msg->type == SLOT_READY) {
         on_ready(worker, slot, fds, pid);
     } else if (msg->type == SLOT_UNCLEAN) {
@@ -380,7 +386,7 @@ static void on_init_gone(struct worker *worker, struct slot *slot) {
             slot->reason = cgroup_oom(&slot->cgroup) ? SBX_REASON_MEMORY : SBX_REASON_HELPER;
         (void)result_send(worker, slot, NULL);
     }
-    tear_down(worker, slot);
+    tear_down(slot);
     if (building && !slot->retry_at_ns)
         report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
 }
@@ -434,22 +440,28 @@ static void on_cpu(struct worker *worker, struct slot *slot, uint64_t now) {
     uint64_t setup = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE)
                          ? slot->shared->setup_cpu_ns
                          : used;
-    used = less(used, setup);
+    used = less(used, setup + slot->shared->init_cpu_ns);
     if (used > limit)
         slot_kill_job(worker, slot, SBX_REASON_CPU_TIME);
     else
         slot->next_cpu_ns = earliest_cpu(worker, now, limit - used);
 }
 
-uint64_t slot_next(const struct slot *slot) {
+/* A slot costs as much as some jobs. While enough are ready, jobs go first. */
+static uint64_t build_at(const struct worker *worker, const struct slot *slot) {
+    uint64_t quiet = worker->last_start_ns + QUIET_NS;
+    return worker->scarce || slot->retry_at_ns > quiet ? slot->retry_at_ns : quiet;
+}
+
+uint64_t slot_next(const struct worker *worker, const struct slot *slot) {
     if (slot->state == SLOT_EMPTY)
-        return slot->retry_at_ns;
+        return build_at(worker, slot);
     return slot->deadline_ns < slot->next_cpu_ns ? slot->deadline_ns : slot->next_cpu_ns;
 }
 
 uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now) {
     if (slot->state == SLOT_EMPTY) {
-        if (!worker->stopping && slot->retry_at_ns <= now)
+        if (!worker->stopping && build_at(worker, slot) <= now)
             slot_build(worker, slot);
     } else {
         if (slot->deadline_ns <= now)
@@ -457,5 +469,5 @@ uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now) {
         if (slot->next_cpu_ns <= now)
             on_cpu(worker, slot, now);
     }
-    return slot_next(slot);
+    return slot_next(worker, slot);
 }

@@ -212,11 +212,19 @@ static void on_event(struct worker *worker, uint64_t data) {
         slot_event(worker, slot, source);
 }
 
+static unsigned count_ready(const struct worker *worker) {
+    unsigned ready = 0;
+    for (unsigned i = 0; i < worker->slot_count; i++)
+        ready += worker->slot[i].state == SLOT_IDLE && !worker->slot[i].jobs_run;
+    return ready;
+}
+
 static uint64_t run_timers(struct worker *worker) {
     uint64_t now = clock_ns(CLOCK_MONOTONIC), next = UINT64_MAX;
+    worker->scarce = count_ready(worker) < worker->config->slots;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         struct slot *slot = &worker->slot[i];
-        uint64_t due = slot_next(slot);
+        uint64_t due = slot_next(worker, slot);
         if (due <= now)
             due = slot_due(worker, slot, now);
         if (due < next && !(worker->stopping && slot->state == SLOT_EMPTY))
@@ -261,6 +269,8 @@ static void shut_down(struct worker *worker) {
         for (int i = 0; i < n; i++)
             on_event(worker, events[i].data.u64);
     }
+    for (unsigned i = 0; i < worker->slot_count; i++)
+        cgroup_remove(worker->config, i);
 }
 
 /* ---- start ---- */

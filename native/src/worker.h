@@ -70,7 +70,9 @@ struct worker {
     unsigned cpus;
     bool recycles;
     bool stopping;
-    unsigned running; /* jobs in slots; config->slots at most, but for second stages */
+    bool scarce;            /* fewer slots are ready than jobs may run */
+    uint64_t last_start_ns; /* of a job */
+    unsigned running;       /* jobs in slots; config->slots at most, but for second stages */
     unsigned slot_count, waiting_count;
     struct slot *slot;
     struct waiting *waiting;
@@ -105,7 +107,7 @@ void slot_kill_job(struct worker *worker, struct slot *slot, enum sbx_reason rea
 void slot_event(struct worker *worker, struct slot *slot, enum source source);
 /* Acts on what is due; returns when something will be, UINT64_MAX for never. */
 uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now);
-uint64_t slot_next(const struct slot *slot);
+uint64_t slot_next(const struct worker *worker, const struct slot *slot);
 
 /* ---- result.c ---- */
 

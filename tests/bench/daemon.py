@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgpack  # type: ignore[import-untyped]
-from tools import BUILD, BenchError
+from tools import BUILD, JAILED, BenchError
+
+from sandboxd.config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +35,10 @@ jobs = {jobs}
 spare_slots = {spares}
 queue_length = 4096
 queue_per_tenant = 4096
-mounts.bench = {{source = "{build}", target = "/bench"}}
+readonly = {readonly}
 max_limits.output_bytes = {output}
 state_directory = "{state}"
+detect_at_start = false
 """
 
 
@@ -83,9 +90,21 @@ def request(method: str, params: Mapping[str, Any], msgid: int = 0) -> bytes:
     return head + body
 
 
+@functools.cache
+def programs() -> Path:
+    """Where sandboxes see the programs of build/. Every sandbox has a /work and a /tmp of its own,
+    so what is there on the host cannot be shown at its own path."""
+    directory = Path(tempfile.mkdtemp(prefix="sandboxd-bench-", dir="/var/tmp"))
+    atexit.register(shutil.rmtree, directory)
+    directory.chmod(0o755)
+    for name in JAILED:
+        shutil.copy(BUILD / name, directory / name)
+    return directory
+
+
 def job(program: str, *args: str, **fields: Any) -> dict[str, Any]:
     """The description of a job that runs one of the programs in build/."""
-    return {"argv": [f"/bench/{program}", *args], "mounts": ["bench"], **fields}
+    return {"argv": [str(programs() / program), *args], **fields}
 
 
 class Daemon:
@@ -122,7 +141,7 @@ def private_daemon(jobs: int = 0, spares: int = 0, group: Path | None = None) ->
             socket=directory / "sandboxd.sock",
             jobs=jobs,
             spares=spares,
-            build=BUILD,
+            readonly=json.dumps([*Config().readonly_directories(), str(programs())]),
             output=OUTPUT_LIMIT,
             state=directory / "state",
         )

@@ -90,10 +90,15 @@ def _measure(parts: tuple[str, ...], quick: bool) -> list[Section]:
 def _measure_speed(parts: tuple[str, ...], plan: speed.Plan) -> list[Section]:
     found: list[peers.Peer] = []
     left_out: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="bench-peers-") as work, private_daemon() as daemon:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-peers-") as work,
+        private_daemon() as daemon,
+        private_daemon(jobs=8) as wide,
+        private_daemon(spares=speed.READY_SLOTS) as ready,
+    ):
         candidates = speed.Candidates()
         candidates.add_floor(plan)
-        candidates.add_daemon(plan, daemon)
+        candidates.add_daemon(plan, daemon, wide, ready)
         try:
             if "peers" in parts:
                 found, left_out = peers.installed(Path(work))
