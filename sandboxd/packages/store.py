@@ -7,6 +7,7 @@ Everything here blocks, and is called in a thread.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -224,11 +225,13 @@ def _opened(path: Path) -> Iterator[int]:
 def _read(directory: int, name: str) -> bytes:
     """A regular file, not through a link, of at most 1 MiB. Raises OSError."""
     fd = os.open(name, _READ, dir_fd=directory)
-    with open(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_FILE:
-            raise OSError(None, "it is no file of at most 1 MiB")
-        return file.read(_MAX_FILE)
+            raise OSError(errno.EINVAL, "it is no file of at most 1 MiB")
+        return os.pread(fd, _MAX_FILE, 0)
+    finally:
+        os.close(fd)
 
 
 def _write(directory: int, name: str, data: bytes) -> None:

@@ -9,14 +9,16 @@ given, component by component with openat and O_NOFOLLOW, so that no name and no
 can lead anywhere else. It refuses what cannot be kept honestly: absolute names, `..`, members
 beneath a link or a file, devices, anything too much, too large, too long or too deep.
 
-The child dies with the daemon (PR_SET_PDEATHSIG). What it leaves behind is in a staging directory,
-which `remove.remove_tree` takes away by descriptors.
+Where the kernel has Landlock, the child can write nowhere else even when an archive's bytes have
+taken over a decompressor. It dies with the daemon (PR_SET_PDEATHSIG). What it leaves behind is in a
+staging directory, which `remove.remove_at` takes away by descriptors.
 
 | module | is |
 |---|---|
 | `process` | the daemon's side: starts the child, reads its report, kills it when cancelled |
-| `remove` | removal of a tree by descriptors; no part of the child |
+| `remove` | removal of a tree by descriptors, on both sides |
 | `__main__` | the child: arguments, limits, order of events |
+| `confine` | Landlock: what the child cannot do any more |
 | `source` | from the archive's descriptor to plain bytes: spooling, checksum, decompression |
 | `extract` | from plain bytes to members: what is taken and what is refused |
 | `tree` | the one writer |

@@ -20,6 +20,7 @@ import time
 
 from sandboxd.unpack import source
 from sandboxd.unpack.bounds import Bounds, Options
+from sandboxd.unpack.confine import confine
 from sandboxd.unpack.extract import Extraction
 from sandboxd.unpack.refused import Refused
 
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     _limit_self(bounds, arguments["parent"])
     spool = None if arguments["spool"] < 0 else arguments["spool"]
     try:
+        confine(arguments["into"])
         done = unpack(arguments["archive"], arguments["into"], spool, bounds, options, report)
     except Refused as exc:
         report.say(refused=str(exc))
@@ -82,7 +84,8 @@ def unpack(
 ) -> dict[str, object]:
     """Everything, in order. Raises Refused, _Mismatch, OSError, MemoryError or source.DAMAGED."""
     report.begin("download")
-    source.rewind(archive, must=spool is None)
+    if spool is None and not source.is_regular(archive):
+        raise Refused("it is not a regular file")
     digest, size = source.spool(
         archive, spool, bounds, lambda done: report.progress("download", done)
     )

@@ -43,11 +43,13 @@ def spool(
 ) -> tuple[str, int]:
     """Read the whole archive, copying it to ``into`` where given. Returns (SHA-256, size).
 
-    Raises Refused when it is too large, or when nothing comes for too long.
+    A regular file is read from its beginning, wherever others that have it open stand. Raises
+    Refused when it is too large, or when nothing comes for too long.
     """
     digest = hashlib.sha256()
     size = 0
-    while chunk := _read(archive, bounds.idle_s):
+    regular = is_regular(archive)
+    while chunk := os.pread(archive, _CHUNK, size) if regular else _read(archive, bounds.idle_s):
         size += len(chunk)
         if size > bounds.archive_bytes:
             raise Refused(f"the archive is larger than {bounds.archive_bytes} bytes")
@@ -77,13 +79,9 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def rewind(fd: int, *, must: bool) -> None:
-    """Go to the beginning of a regular file. Raises Refused for another one that ``must`` be that,
-    because it will be read twice."""
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        os.lseek(fd, 0, os.SEEK_SET)
-    elif must:
-        raise Refused("the archive is not a regular file")
+def is_regular(fd: int) -> bool:
+    """Whether it can be read again."""
+    return stat.S_ISREG(os.fstat(fd).st_mode)
 
 
 class Plain:

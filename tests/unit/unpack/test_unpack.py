@@ -222,7 +222,7 @@ async def test_only_a_file_goes_without_spooling(place: Place) -> None:
     reader, writer = os.pipe()
     root = os.open(place.root, os.O_RDONLY)
     try:
-        with pytest.raises(RequestError, match="not a regular file"):
+        with pytest.raises(RequestError, match="it is not a regular file"):
             await unpack(
                 reader, root, spool=None, bounds=SMALL, options=Options(), progress=lambda *_: None
             )
