@@ -29,7 +29,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_file_and_protocol_has_a_page(pages: Path) -> None:
     names = {page.name for page in pages.iterdir()}
-    assert names == {"sandboxd.8", "sandboxctl.1", "sandboxd.toml.5", "sandboxd-protocol.7"}
+    assert names == {
+        "sandboxd.8",
+        "sandboxd-rest.8",
+        "sandboxctl.1",
+        "sandboxd.toml.5",
+        "sandboxd-protocol.7",
+    }
 
 
 def test_every_setting_is_described() -> None:
