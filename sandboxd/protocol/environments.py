@@ -1,7 +1,5 @@
 """The params of the ``environment.*`` methods. What they mean is said in docs/protocol.md."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from msgspec import Meta, Struct

@@ -115,6 +115,15 @@ def test_archive_by_its_path(client: Client, base: bytes, tmp_path: Path) -> Non
     client.remove_environment(name)
 
 
+def test_path_that_is_not_there(client: Client, tmp_path: Path) -> None:
+    """The daemon hears nothing of it."""
+    (tmp_path / "closed").symlink_to("nowhere")
+    for path in ("nosuch", "closed"):
+        with pytest.raises(FileNotFoundError):
+            client.import_environment(fresh_name(), tmp_path / path)
+    assert client.health()["status"] == "ok"
+
+
 async def test_with_trio(daemon: Daemon, tmp_path: Path) -> None:
     async with await TrioClient.connect(daemon.socket) as client:
         name = fresh_name()
