@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import exact
 import footprint
 import peers
+import rest
 import speed
 from daemon import private_daemon
 from table import as_data, as_text
@@ -29,12 +30,16 @@ from tools import BENCH, BenchError, build_all
 if TYPE_CHECKING:
     from table import Section
 
-PARTS = ("speed", "peers", "wall", "cpu", "memory", "idle", "left", "stream")
+PARTS = (
+    "speed", "peers", "wall", "cpu", "memory", "idle", "left", "stream", "rest", "clients",
+)  # fmt: skip
 WITH_DAEMON = {
     "wall": exact.wall_limit,
     "cpu": exact.cpu_time,
     "memory": exact.memory_limit,
     "stream": footprint.streamed,
+    "rest": rest.added,
+    "clients": rest.many_clients,
 }
 ON_ITS_OWN = {"idle": footprint.idle_memory, "left": footprint.left_behind}
 
