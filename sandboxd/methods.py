@@ -10,7 +10,7 @@ from typing import Final
 
 from sandboxd.connection import LATER, Connection
 from sandboxd.engine import wire
-from sandboxd.engine.job import RUNNING, Job, Outcome
+from sandboxd.engine.job import ENDED, RUNNING, Job, Outcome
 from sandboxd.engine.streams import Stdin
 from sandboxd.protocol.errors import NOT_FOUND, RequestError, invalid
 from sandboxd.protocol.jobs import job_spec
@@ -19,6 +19,10 @@ from sandboxd.protocol.models import JobParams, JobRef, ResizeParams, SignalPara
 # The job's own request is answered as always, so these say nothing themselves.
 _DONE: Final[dict[str, object]] = {}
 _MAX_SIGNAL: Final = 64
+# What a terminal or a service manager sends to end a program.
+_ENDING: Final = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM}
+)
 
 
 def run(connection: Connection, msgid: int, params: JobParams) -> object:
@@ -70,9 +74,13 @@ def send_signal(connection: Connection, msgid: int, params: SignalParams) -> obj
     started = connection.jobs.find(params.job)
     number = _signal_number(params.signal)
     job = started.job
-    if job.state != RUNNING or not job.stage_id:
+    if job.state == RUNNING and job.stage_id:
+        connection.jobs.engine.control(wire.MSG_SIGNAL, job.stage_id, number)
+    elif job.state != ENDED and number in _ENDING:
+        # It waits in the queue or between its stages: what would have ended the program ends it.
+        connection.jobs.engine.cancel(job, "its client sent a signal before it ran")
+    else:
         raise RequestError(NOT_FOUND, "job: no program of it runs at the moment")
-    connection.jobs.engine.control(wire.MSG_SIGNAL, job.stage_id, number)
     return _DONE
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from sandboxd_client import Client, JobHandle, RequestError, Result
-from support.daemon import Daemon
+from support.daemon import Daemon, running
 from support.jobs import ANSWER_S, KIB, MIB, MS, SECOND, Stopwatch, job
 from support.programs import report
 
@@ -134,6 +134,21 @@ def test_signal(client: Client, number: signal.Signals | str) -> None:
 def _await_exec(started: JobHandle) -> None:
     # `sleep` has no way to say that it runs.
     time.sleep(0.1)
+
+
+def test_signal_to_a_job_that_waits_in_the_queue(require_sandbox: None) -> None:
+    """Ctrl-C of somebody who does not want to wait any more; a window that changes its size is not
+    that."""
+    with running(jobs=1, spare_slots=1) as busy, Client(busy.socket) as waiting:
+        before = [waiting.start(["sleep", "9"]) for _ in range(3)]
+        started = waiting.start(["true"], stream=True)
+        with pytest.raises(RequestError, match="no program of it runs"):
+            started.signal("SIGWINCH")
+        started.signal("SIGINT")
+        assert started.wait().status == "cancelled"
+        for other in before:
+            other.cancel()
+            assert other.wait().status == "cancelled"
 
 
 def test_signals_the_program_handles(client: Client) -> None:
