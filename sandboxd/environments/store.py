@@ -3,8 +3,11 @@
 On disk one is a directory of the state directory, `environments/<name>/`, with the root file system
 in `rootfs/` and `environment.json` beside it. It is made in the staging directory and renamed into
 place, and renamed back to be removed; so a name stands for a whole environment or for none.
+Other daemons may read the same state directory. Each has a shared lock (flock(2)) on the directory
+of each it knows, and the files of none are removed under the lock of another.
 """
 
+import fcntl
 import logging
 import math
 import os
@@ -31,7 +34,7 @@ from sandboxd.protocol.errors import (
     RequestError,
 )
 from sandboxd.state import State
-from sandboxd.unpack.remove import remove_at
+from sandboxd.unpack.remove import empty
 
 _log = logging.getLogger("sandboxd.environments")
 
@@ -51,6 +54,7 @@ class Environments:
         self._roots = roots
         self._env = env
         self._known: dict[str, Description] = {}
+        self._locks: dict[str, int] = {}
         self._importing: set[str] = set()
         # Directories that nobody wants any more, for `run`.
         self._unwanted, self._to_remove = trio.open_memory_channel[Path](math.inf)
@@ -77,7 +81,7 @@ class Environments:
             try:
                 await trio.to_thread.run_sync(_remove, path, abandon_on_cancel=True)
             except OSError as exc:
-                _log.error("a left-over stays %s", fields(path=path, why=exc.strerror))
+                _log.error("a left-over stays until the next start %s", _why(path, exc))
 
     def list(self) -> list[Description]:
         """All of them, by name."""
@@ -149,11 +153,18 @@ class Environments:
 
     def _add(self, found: Description) -> None:
         """Make it known. Raises OSError, or RequestError when the engine takes no more."""
-        path = self._state.environments / found.name / description.ROOT
         env = {**self._env, **found.defaults.env} if found.defaults.env else {}
         values = tuple(f"{key}={value}".encode() for key, value in env.items())
-        self._roots.add(found.name, os.open(path, _ROOT_FLAGS), values)
+        lock = os.open(self._state.environments / found.name, beneath.DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            root = os.open(description.ROOT, _ROOT_FLAGS, dir_fd=lock)
+            self._roots.add(found.name, root, values)
+        except BaseException:
+            os.close(lock)
+            raise
         self._known[found.name] = found
+        self._locks[found.name] = lock
 
     def remove(self, name: str) -> None:
         """No job can be started in it from now on, and the name is free; its files go when the last
@@ -167,12 +178,15 @@ class Environments:
             raise RequestError(NOT_FOUND, f"there is no environment {name}") from None
         except OSError as exc:
             raise RequestError(INTERNAL, f"cannot remove {name}: {exc.strerror}") from exc
-        discard = partial(self._unwanted.send_nowait, removed)
         if self._known.pop(name, None) is None:
-            discard()  # It was damaged, and is nobody's.
+            self._unwanted.send_nowait(removed)  # It was damaged, and is nobody's.
         else:
-            self._roots.remove(name, discard)
+            self._roots.remove(name, partial(self._discard, self._locks.pop(name), removed))
         _log.info("environment removed %s", fields(name=name))
+
+    def _discard(self, lock: int, removed: Path) -> None:
+        os.close(lock)
+        self._unwanted.send_nowait(removed)
 
 
 def _read(path: Path, name: str) -> Description:
@@ -199,11 +213,19 @@ def _rename(staged: Path, place: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    """Raises OSError: BlockingIOError while another daemon uses it."""
     try:
-        parent = os.open(path.parent, beneath.DIRECTORY)
+        directory = os.open(path, beneath.DIRECTORY)
     except FileNotFoundError:
         return
     try:
-        remove_at(parent, path.name)
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        empty(directory)
+        path.rmdir()
     finally:
-        os.close(parent)
+        os.close(directory)
+
+
+def _why(path: Path, exc: OSError) -> str:
+    used = isinstance(exc, BlockingIOError)
+    return fields(path=path, why="another sandboxd uses it" if used else exc.strerror)

@@ -537,6 +537,7 @@ def test_only_administrators_change_them(base: bytes) -> None:
 
 
 def test_second_daemon_only_reads(keep: dict[str, Any], base: bytes) -> None:
+    """And what it reads stays under its jobs, whatever the first one does."""
     with running(**keep) as first, Client(first.socket) as client:
         import_bytes(client, base, "shared")
         with running(**keep) as second, Client(second.socket) as reader:
@@ -548,6 +549,14 @@ def test_second_daemon_only_reads(keep: dict[str, Any], base: bytes) -> None:
                 with pytest.raises(RequestError, match="cannot write") as caught:
                     change()
                 assert caught.value.code == "permission_denied"
+            job = reader.start(
+                ["sh", "-c", "read x; cat /etc/passwd"], environment="shared", stdin_stream=True
+            )
+            client.remove_environment("shared")
+            eventually(lambda: "another sandboxd uses it" in first.log_text(), "no word of that")
+            job.close_stdin()
+            assert job.wait().stdout.startswith(b"root:x:0:0::/:/bin/sh\n")
+        import_bytes(client, base, "shared")
         assert shell(client, "shared", "echo there").stdout == b"there\n"
 
 
