@@ -74,7 +74,7 @@ class Executor:
     ) -> ExecuteResult:
         version = version_of(language, self._versions)
         if version is None:
-            pytest.skip(f"{language.id} is not here; Debian calls it {language.packages}")
+            pytest.skip(f"{language.id} is not here; install {language.packages}")
         return self._client.execute(
             language.name,
             [text],

@@ -256,6 +256,40 @@ TYPESCRIPT = Language(
     slow=True,
 )
 
+_DENO_LOOP = 'console.error("looping");\nfor (;;) {}'
+_DENO_HELLO = """
+console.log("hello " + Deno.args.join("|"));
+const line = new Uint8Array(80);
+Deno.stdout.writeSync(line.subarray(0, Deno.stdin.readSync(line) ?? 0));
+Deno.exit(3);
+"""
+_DENO_HOG = "const all = [];\nfor (;;) all.push(new Uint8Array(1 << 20).fill(1));"
+
+JAVASCRIPT_DENO = Language(
+    name="javascript",
+    packages="deno (PyPI)",
+    runtime="deno",
+    hello=_DENO_HELLO,
+    error='throw new Error("bad");',
+    says="Error: bad",
+    loop=_DENO_LOOP,
+    hog=_DENO_HOG,
+    memory_mib=192,
+)
+
+TYPESCRIPT_DENO = Language(
+    name="typescript",
+    packages="deno (PyPI)",
+    runtime="deno",
+    hello=_DENO_HELLO,
+    error='throw new Error("bad") as object;',
+    says="Error: bad",
+    loop=_DENO_LOOP,
+    cpu_ms=600,
+    hog="const all: Uint8Array[] = [];\nfor (;;) all.push(new Uint8Array(1 << 20).fill(1));",
+    memory_mib=192,
+)
+
 COFFEESCRIPT = Language(
     name="coffeescript",
     packages="coffeescript",
@@ -274,5 +308,5 @@ process.exitCode = 3
 
 LANGUAGES = (
     JAVA, KOTLIN, SCALA, GROOVY, CLOJURE, CSHARP, ERLANG, ELIXIR, JAVASCRIPT, TYPESCRIPT,
-    COFFEESCRIPT,
+    JAVASCRIPT_DENO, TYPESCRIPT_DENO, COFFEESCRIPT,
 )  # fmt: skip

@@ -353,6 +353,42 @@ int main() { while (true) { void* block = malloc(1 << 20); Memory.set(block, 1, 
 """,
 )
 
+ZIG = Language(
+    name="zig",
+    packages="ziglang==0.13.0 (PyPI)",
+    hello=r"""
+const std = @import("std");
+pub fn main() !void {
+    var line: [80]u8 = undefined;
+    const length = try std.posix.read(0, &line);
+    const args = std.os.argv;
+    for ([_][]const u8{
+        "hello ", std.mem.span(args[1]), "|", std.mem.span(args[2]), "\n", line[0..length],
+    }) |text| _ = try std.posix.write(1, text);
+    std.process.exit(3);
+}
+""",
+    error='pub fn main() void { @panic("bad"); }',
+    says="panic: bad",
+    signaled=True,
+    broken="pub fn main() void { unknown(); }",
+    complains="use of undeclared identifier",
+    loop=r"""
+const std = @import("std");
+pub fn main() void {
+    std.debug.print("looping\n", .{});
+    while (true) {}
+}
+""",
+    hog="""
+const std = @import("std");
+pub fn main() !void {
+    while (true) @memset(try std.heap.page_allocator.alloc(u8, 1 << 20), 1);
+}
+""",
+    slow=True,
+)
+
 COBOL = Language(
     name="cobol",
     packages="gnucobol3",
@@ -507,6 +543,6 @@ endmodule
 )
 
 LANGUAGES = (
-    C, CPP, FORTRAN, D_GCC, D_LDC, ADA, GO, RUST, OCAML, HASKELL, PASCAL, NIM, CRYSTAL, VALA, COBOL,
-    NASM64, IVERILOG,
+    C, CPP, FORTRAN, D_GCC, D_LDC, ADA, GO, RUST, OCAML, HASKELL, PASCAL, NIM, CRYSTAL, VALA, ZIG,
+    COBOL, NASM64, IVERILOG,
 )  # fmt: skip
