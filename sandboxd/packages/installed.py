@@ -116,6 +116,7 @@ class Packages:
                 name = "-".join(key)
                 _log.error("a package is not usable %s", fields(package=name, why=str(exc)))
         if self._state.writable:
+            self._store.tidy()
             for key in others:
                 self._leave(key)
         self._catalog.provided()

@@ -115,6 +115,12 @@ class Store:
                 (installed if marked else others).append((language, version))
         return installed, others
 
+    def tidy(self) -> None:
+        """Remove directories of languages that have no version any more."""
+        for language in _subdirectories(self._packages, package_names.is_language):
+            with contextlib.suppress(OSError):
+                (self._packages / language).rmdir()
+
     def find(self, language: str, version: str) -> Found:
         """An installed package. Raises BadInfo or OSError when it is damaged."""
         with _opened(self._packages / language / version) as directory:

@@ -25,8 +25,8 @@ from sandboxd.unpack.extract import Extraction
 from sandboxd.unpack.refused import Refused
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-# Not before everybody else: the daemon runs before the jobs, and this is no job.
-_NICE = 30
+# The daemon runs before the jobs (-10); this may wait for them.
+_NICENESS = 10
 _MAX_OPEN_FILES = 256
 _REPORT_EVERY_S = 0.1
 
@@ -122,7 +122,7 @@ def _limit_self(bounds: Bounds, parent: int) -> None:
     if parent and os.getppid() != parent:
         sys.exit(1)  # It died before that.
     os.umask(0o077)
-    os.nice(_NICE)
+    os.setpriority(os.PRIO_PROCESS, 0, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     memory, size = bounds.memory_bytes, max(bounds.file_bytes, bounds.archive_bytes)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     # The soft limit says SIGXCPU; where both are the same there is only SIGKILL.

@@ -38,7 +38,7 @@ _HEADERS = frozenset(
         tarfile.SOLARIS_XHDTYPE,
     }
 )
-_COPY = 256 * 1024
+_COPY = 256 * 1024  # A multiple of tar's 512.
 # Year 2242: some file systems have no later time.
 _MAX_MTIME = 2**33
 
@@ -84,6 +84,7 @@ class Extraction:
             with tarfile.open(
                 fileobj=source,  # type: ignore[call-overload] # in this mode it only reads
                 mode="r|",
+                bufsize=_COPY,
                 tarinfo=Member,
                 encoding="utf-8",
                 errors="surrogateescape",
@@ -91,7 +92,7 @@ class Extraction:
                 while (member := archive.next()) is not None:
                     archive.members = []  # tarfile keeps them all.
                     self._take(archive, member)
-        except (tarfile.TarError, RecursionError, ValueError, IndexError) as exc:
+        except (tarfile.TarError, RecursionError, ValueError, LookupError, ArithmeticError) as exc:
             raise Refused(f"the archive is damaged: {exc}") from None
         finally:
             self._tree.close()

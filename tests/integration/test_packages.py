@@ -372,6 +372,26 @@ def test_a_client_that_goes_away(
     _install_file(client, built)
 
 
+def test_a_client_that_goes_away_while_the_script_runs(
+    client: Client, packager: Daemon, tmp_path: Path
+) -> None:
+    built = packages.made(tmp_path, files={"environment": "sleep 30\n"})
+    gone = Client(packager.socket)
+    params = {"language": "mysh", "version": "1.2.3", "sha256": built.sha256}
+    with open(built.path, "rb") as file:
+        with_fds = {**params, "fds": {"archive": 0}}
+        gone._connection.send("package.install", with_fds, [file.fileno()])
+    _await_phase(gone, "environment")
+    assert (_state(packager) / "packages" / "mysh" / "1.2.3").is_dir()
+    assert client.packages() == [], "it is visible to its script, and not installed"
+    gone.close()
+    _await_empty(packager)
+    deadline = time.monotonic() + 5
+    while client.stats()["queue"]["running"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert client.stats()["queue"]["running"] == 0
+
+
 def test_the_second_takes_over_when_the_first_goes_away(
     client: Client, packager: Daemon, tmp_path: Path
 ) -> None:
