@@ -54,14 +54,6 @@ def with_program(kind: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("language", cases)
 
 
-def version_of(language: Language, versions: dict[tuple[str, str], str]) -> str | None:
-    """Which version is there."""
-    for (name, runtime), version in versions.items():
-        if name == language.name and language.runtime in ("", runtime):
-            return version
-    return None
-
-
 class Executor:
     """Runs programs of languages that are there."""
 
@@ -72,7 +64,7 @@ class Executor:
     def __call__(
         self, language: Language, text: str | bytes, **limits: Unpack[Limits]
     ) -> ExecuteResult:
-        version = version_of(language, self._versions)
+        version = self._versions.get((language.name, language.runtime))
         if version is None:
             pytest.skip(f"{language.id} is not here; install {language.packages}")
         return self._client.execute(
@@ -147,6 +139,6 @@ def test_program_that_takes_all_memory(execute: Executor, language: Language) ->
 
 
 def test_what_is_installed_for_these_tests_is_found(versions: dict[tuple[str, str], str]) -> None:
-    missing = [language.id for language in INSTALLED if version_of(language, versions) is None]
+    missing = [item.id for item in INSTALLED if (item.name, item.runtime) not in versions]
     if missing:
         requirements.skip(f"not here: {', '.join(missing)}; install {' '.join(sorted(PACKAGES))}")

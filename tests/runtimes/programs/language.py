@@ -14,7 +14,7 @@ class Language:
     packages: str
     """What Debian calls the tool."""
     runtime: str = ""
-    """Which one is meant where a language has several."""
+    """What is behind the language, as the runtime's file has it."""
 
     hello: str | bytes
     stdout: bytes = b"hello one|two words\na line\n"

@@ -99,7 +99,7 @@ object Hog {
   }
 }
 """,
-    memory_mib=256,
+    memory_mib=384,
     gives_up="java.lang.OutOfMemoryError",
     slow=True,
 )
@@ -142,6 +142,7 @@ CLOJURE = Language(
 CSHARP = Language(
     name="csharp",
     packages="mono-mcs mono-runtime",
+    runtime="mono",
     hello="""
 using System;
 class Hello {

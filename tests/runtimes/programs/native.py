@@ -5,6 +5,7 @@ from runtimes.programs.language import Language
 C = Language(
     name="c",
     packages="gcc libc6-dev",
+    runtime="gcc",
     hello=r"""
 #include <stdio.h>
 int main(int argc, char **argv) {
@@ -35,6 +36,7 @@ int main() { for (;;) { last = malloc(1 << 20); memset(last, 1, 1 << 20); } }
 CPP = Language(
     name="c++",
     packages="g++",
+    runtime="gcc",
     hello=r"""
 #include <iostream>
 #include <string>
@@ -63,6 +65,7 @@ int main() { std::vector<std::vector<char>> all; for (;;) all.emplace_back(1 << 
 FORTRAN = Language(
     name="fortran",
     packages="gfortran",
+    runtime="gcc",
     hello="""
 program hello
     character(80) :: a, b, line
@@ -142,6 +145,7 @@ D_LDC = Language(
 ADA = Language(
     name="ada",
     packages="gnat",
+    runtime="gcc",
     hello="""
 with Ada.Command_Line, Ada.Text_IO; use Ada.Command_Line, Ada.Text_IO;
 procedure Main is
@@ -444,6 +448,7 @@ PROCEDURE DIVISION.
 NASM64 = Language(
     name="nasm64",
     packages="nasm binutils",
+    runtime="nasm",
     hello="""
 global _start
 section .data

@@ -126,6 +126,7 @@ TCL = Language(
 AWK = Language(
     name="awk",
     packages="gawk",
+    runtime="gawk",
     hello="""
 BEGIN {
     printf "hello %s|%s\\n", ARGV[1], ARGV[2]
@@ -360,6 +361,7 @@ again:
 BRAINFUCK = Language(
     name="brainfuck",
     packages="beef",
+    runtime="beef",
     hello=",----------[++++++++++.,----------]++++++++++.",
     stdout=b"a line\n",
     exit_code=0,
