@@ -1,5 +1,6 @@
 """The packages that are there, and what can be done with them."""
 
+import errno
 import logging
 import math
 import os
@@ -17,6 +18,7 @@ from sandboxd.packages.info import BadInfo
 from sandboxd.packages.store import Found, Record, Staged, Store
 from sandboxd.packages.use import Use
 from sandboxd.protocol.errors import (
+    BUSY,
     EXISTS,
     INTERNAL,
     INVALID_ARGUMENT,
@@ -40,6 +42,7 @@ Progress = Callable[[str, int, int | None], None]
 BOUNDS: Final = Bounds(archive_bytes=4 * GIB, total_bytes=16 * GIB, members=400_000)
 _MAX_AT_ONCE: Final = 2
 _TIMEOUT_S: Final = 3600.0
+_RETRY_NS: Final = 5_000_000_000
 
 
 class Package:
@@ -99,6 +102,7 @@ class Packages:
         self._installed: dict[Key, Package] = {}
         self._installing: dict[Key, Installation] = {}
         self._leaving: dict[Key, trio.Event] = {}
+        self._locks: list[int] = []  # Of a daemon that only reads; for as long as it lives.
         self._places = trio.CapacityLimiter(_MAX_AT_ONCE)
         # What nobody wants any more, for `run`.
         self._unwanted, self._to_remove = trio.open_memory_channel[Key | Path](math.inf)
@@ -111,6 +115,8 @@ class Packages:
         installed, others = self._store.names()
         for key in installed:
             try:
+                if not self._state.writable:
+                    self._locks.append(self._store.lock(*key))
                 self._add(self._store.find(*key))
             except (BadInfo, OSError) as exc:
                 name = "-".join(key)
@@ -128,7 +134,10 @@ class Packages:
             try:
                 await trio.to_thread.run_sync(self._remove, what, abandon_on_cancel=True)
             except OSError as exc:
-                _log.error("a left-over stays %s", fields(what=what, why=exc.strerror))
+                _log.error(
+                    "a left-over stays until the next start %s",
+                    fields(what=what, why=exc.strerror),
+                )
             if isinstance(what, tuple):
                 self._leaving.pop(what).set()
 
@@ -237,6 +246,8 @@ class Packages:
                 await self._make(key, sha256, archive, progress)
         except OSError as exc:
             text = f"cannot install {'-'.join(key)}: {exc.strerror or exc}"
+            if exc.errno == errno.EBUSY:
+                raise RequestError(BUSY, text, {"retry_after_ns": _RETRY_NS}) from exc
             raise RequestError(INTERNAL, text) from exc
         except BadInfo as exc:
             raise RequestError(INVALID_ARGUMENT, f"not a package: {exc}") from exc

@@ -8,6 +8,7 @@ Everything here blocks, and is called in a thread.
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -176,17 +177,31 @@ class Store:
             os.fsync(directory)
 
     def discard(self, language: str, version: str) -> Path | None:
-        """Take it out of the sandboxes' sight. Returns what is left to `remove`, if anything is."""
+        """Take it out of the sandboxes' sight. Returns what is left to `remove`, if anything is.
+
+        Raises OSError with EBUSY while another daemon uses it.
+        """
         place = self._packages / language / version
         away = self._staging / f"removed-{secrets.token_hex(8)}"
-        with self._naming:
-            try:
+        with self._naming, contextlib.suppress(FileNotFoundError):
+            with _opened(place) as directory:
+                _require_unused(directory)
                 os.rename(place, away)
-            except FileNotFoundError:
-                return None
             with contextlib.suppress(OSError):  # Other versions are there.
                 place.parent.rmdir()
-        return away
+            return away
+        return None
+
+    def lock(self, language: str, version: str) -> int:
+        """For a daemon that only reads: while it has the descriptor, the one that writes does not
+        remove the package. Raises OSError."""
+        directory = os.open(self._packages / language / version, _DIRECTORY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(directory)
+            raise
+        return directory
 
     def remove(self, path: Path) -> None:
         """Remove a directory of the staging directory, whatever is in it."""
@@ -207,6 +222,13 @@ def check(directory: int, language: str, version: str) -> PackageInfo:
     if not _has(directory, RUN):
         raise BadInfo(f"it has no {RUN}")
     return said
+
+
+def _require_unused(directory: int) -> None:
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, "another sandboxd uses it") from None
 
 
 def _subdirectories(path: Path, is_name: Callable[[str], bool]) -> Iterator[str]:

@@ -147,25 +147,34 @@ def test_a_package_with_several_languages_that_is_compiled(
 def test_it_is_there_after_a_restart(require_sandbox: None, tmp_path: Path) -> None:
     built = packages.made(tmp_path)
     with _state_directory() as state:
-        with (
-            running(jobs=1, user=_USER, state_directory=state) as daemon,
-            Client(daemon.socket) as client,
-        ):
+        settings = {"jobs": 1, "user": _USER, "state_directory": state}
+        with running(**settings) as daemon, Client(daemon.socket) as client:
             _install_file(client, built)
             before = client.packages()
-        with (
-            running(jobs=1, user=_USER, state_directory=state) as daemon,
-            Client(daemon.socket) as client,
-        ):
+        with running(**settings) as daemon, Client(daemon.socket) as client:
             assert client.packages() == before
             assert _execute(client, "mysh", "echo again")["run"]["stdout"] == b"again\n"
-            with (
-                running(jobs=1, user=_USER, state_directory=state) as other,
-                Client(other.socket) as reader,
-            ):
+            with running(**settings) as other, Client(other.socket) as reader:
                 assert reader.packages() == before
-                with pytest.raises(RequestError, match="cannot write"):
-                    reader.uninstall_package("mysh", "1.2.3")
+                _read_beside(client, reader, built)
+            assert Path(state, "packages/mysh/1.2.3").is_dir(), "it was in use"
+        with running(**settings):
+            deadline = time.monotonic() + 5
+            while os.listdir(f"{state}/packages") and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert os.listdir(f"{state}/packages") == []
+
+
+def _read_beside(client: Client, reader: Client, built: Any) -> None:
+    """One daemon that reads what another one writes."""
+    with pytest.raises(RequestError, match="cannot write"):
+        reader.uninstall_package("mysh", "1.2.3")
+    client.uninstall_package("mysh", "1.2.3")
+    assert client.packages() == []
+    with pytest.raises(RequestError, match="another sandboxd uses it") as error:
+        _install_file(client, built)
+    assert error.value.code == "busy"
+    assert _execute(reader, "mysh", "echo still")["run"]["stdout"] == b"still\n"
 
 
 def test_from_a_tree_only_root_can_read(
