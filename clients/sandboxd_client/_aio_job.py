@@ -99,8 +99,9 @@ class TrioJobHandle:
 
         Raises RequestError when the job was taken and then could not be run.
         """
-        await trio.lowlevel.checkpoint()
-        if self._result is None and not self._streams and not self._asked:
+        if self._result is not None:
+            await trio.lowlevel.checkpoint()
+        elif not self._streams and not self._asked:
             await self._ask()
         await self._wait(lambda: self._result is not None)
         if isinstance(self._result, Exception):

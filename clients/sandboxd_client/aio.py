@@ -9,6 +9,7 @@ no change of tasks, and nothing is read that nobody waits for, which is the back
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import trio
@@ -345,18 +346,33 @@ class TrioClient:
 
     async def _send_all(self, data: bytes, fds: Sequence[int]) -> None:
         sent = 0
-        async with self._sending:
-            try:
-                if self._lost is None and fds:
-                    sent = await self._socket.sendmsg([data], rights(fds))
-                while self._lost is None and sent < len(data):
-                    sent += await self._socket.send(memoryview(data)[sent:])
-            except (BrokenPipeError, ConnectionResetError, trio.ClosedResourceError):
-                pass  # What the daemon said last is still to be read.
-            except trio.Cancelled:
-                if sent:
-                    self._fail(ConnectionLost("a task was cancelled while it sent a request"))
-                raise
+        # Who sends waits for the answer next, so nearly always no other task has to run here.
+        try:
+            self._sending.acquire_nowait()
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
+            if self._lost is None and fds:
+                sent = await self._socket.sendmsg([data], rights(fds))
+            elif self._lost is None:
+                sent = self._send_now(data)
+            while self._lost is None and sent < len(data):
+                sent += await self._socket.send(memoryview(data)[sent:])
+        except (BrokenPipeError, ConnectionResetError, trio.ClosedResourceError):
+            pass  # What the daemon said last is still to be read.
+        except trio.Cancelled:
+            if sent:
+                self._fail(ConnectionLost("a task was cancelled while it sent a request"))
+            raise
+        finally:
+            self._sending.release()
+
+    def _send_now(self, data: bytes) -> int:
+        """How much of it the socket takes without a wait."""
+        try:
+            return os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            return 0
 
     async def _wait(self, waiter: Waiter, ready: Callable[[], bool]) -> None:
         """Return when `ready()`. Raises what ended the connection when it can never be."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 JSON = b"application/json; charset=utf-8"
+WATCHED = "sandboxd.watched"
+"""Key in an ASGI scope's state: a set of cancel scopes that the connection cancels at its end."""
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -89,12 +91,26 @@ def json_response(value: object, status: int = 200, headers: Headers = ()) -> Re
     return Response(msgspec.json.encode(value), status, headers=headers)
 
 
-async def while_connected(receive: Receive, call: Callable[[], Awaitable[T]]) -> T:
+async def while_connected(request: Request, call: Callable[[], Awaitable[T]]) -> T:
     """Await `call`, and cancel it when the client goes away: then Disconnected is raised.
 
     The body must have been read. On trio, hypercorn tells of a disconnect only to a task that
-    waits for the next message, which this is; Starlette's `is_disconnected` never turns true.
+    waits for the next message; Starlette's `is_disconnected` never turns true. A connection that
+    carries one request at a time tells by itself, which saves that task.
     """
+    watched = request.scope.get("state", {}).get(WATCHED)
+    if watched is None or request.scope["http_version"] not in ("1.0", "1.1"):
+        return await _while_nothing_comes(request.receive, call)
+    with trio.CancelScope() as scope:
+        watched.add(scope)
+        try:
+            return await call()
+        finally:
+            watched.discard(scope)
+    raise Disconnected
+
+
+async def _while_nothing_comes(receive: Receive, call: Callable[[], Awaitable[T]]) -> T:
     failure: Exception | None = None
     done = False
     async with trio.open_nursery() as nursery:

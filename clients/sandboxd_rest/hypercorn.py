@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,8 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import repr_socket_addr
+
+from sandboxd_rest.http import WATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -110,6 +113,8 @@ class _Connection(TCPServer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._head = b""
+        self._watched: set[trio.CancelScope] = set()
+        self.state[WATCHED] = self._watched
         self._idle = self.idle_task = _Idle(self)  # type: ignore[assignment]
 
     async def protocol_send(self, event: Event) -> None:
@@ -123,12 +128,25 @@ class _Connection(TCPServer):
             return
         if self._head:
             data, self._head = self._head + data, b""
+        data = data[self._send_now(data) :]
         if data:
             await super().protocol_send(RawData(data))
+
+    def _send_now(self, data: bytes) -> int:
+        """How much the socket takes without a wait: nearly always all of it."""
+        stream: Any = self.stream
+        if not data or not isinstance(stream, trio.SocketStream) or self.send_lock.locked():
+            return 0
+        try:
+            return os.write(stream.socket.fileno(), data)
+        except OSError:
+            return 0  # What is wrong comes out below.
 
     async def _read_data(self) -> None:
         await super()._read_data()
         self._idle.end()
+        for scope in self._watched:
+            scope.cancel()
 
 
 class _Idle:

@@ -1,4 +1,4 @@
-"""The connection to sandboxd that requests share, made anew when it was lost."""
+"""The connections to sandboxd, made anew when they were lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import trio
 from sandboxd.protocol.errors import BUSY, RequestError, SandboxdError
 from sandboxd_client.aio import TrioClient
 from sandboxd_client.errors import ConnectionLost, DaemonUnreachable
+from sandboxd_client.result import ExecuteResult
 from sandboxd_rest.http import Headers, Refusal
 
 if TYPE_CHECKING:
@@ -19,16 +20,21 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _DOWN_RETRY_S: Final = 1
+# Connections for one job each: with those of sessions and the shared one fewer than the daemon
+# takes from one user. It has more than enough to do with so many jobs at once.
+_MAX_LENT: Final = 32
 
 
 class Link:
-    """Owns the shared connection. Close it with `aclose`."""
+    """Owns the connections: a shared one, and some for one job each. Close it with `aclose`."""
 
     def __init__(self, socket: str) -> None:
         self.maxima: dict[str, int] = {}
         """The most the daemon grants, by the protocol's names; filled in when connecting."""
         self.socket = socket or None
         self._client: TrioClient | None = None
+        self._idle: list[TrioClient] = []
+        self._lent = 0
         self._connecting = trio.Lock()
 
     async def call(self, request: Callable[[TrioClient], Awaitable[T]]) -> T:
@@ -49,6 +55,47 @@ class Link:
         except ConnectionLost:
             await self._drop(client)
             raise unavailable() from None
+
+    async def execute(self, params: dict[str, Any]) -> ExecuteResult:
+        """`runtime.execute`. The job is cancelled when the task is.
+
+        A job that has a connection to itself is started and waited for with one request, and ends
+        with that connection; on the shared one it takes two, so that it has a name to be cancelled
+        by. Raises like `call`.
+        """
+        client = await self._borrow()
+        if client is None:
+            return await self.call(lambda shared: shared.execute(**params))
+        reusable = False
+        try:
+            raw = await client.call("runtime.execute", params)
+            reusable = True
+            return ExecuteResult(raw)
+        except RequestError:
+            reusable = True
+            raise
+        except ConnectionLost:
+            pass
+        finally:
+            self._lent -= 1
+            if reusable:
+                self._idle.append(client)
+            else:
+                await _close(client)
+        return await self.call(lambda shared: shared.execute(**params))
+
+    async def _borrow(self) -> TrioClient | None:
+        """A connection for one job, None when there are too many. Raises Refusal (503)."""
+        if self._lent >= _MAX_LENT:
+            return None
+        self._lent += 1
+        if self._idle:
+            return self._idle.pop()
+        try:
+            return await self.connect()
+        except BaseException:
+            self._lent -= 1
+            raise
 
     async def _shared(self) -> TrioClient:
         if self._client is None:
@@ -85,6 +132,8 @@ class Link:
 
     async def aclose(self) -> None:
         """Close; what still runs is cancelled."""
+        while self._idle:
+            await _close(self._idle.pop())
         if self._client is not None:
             await self._drop(self._client)
 

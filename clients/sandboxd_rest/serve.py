@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ async def run(config: Config) -> None:
     counts = metrics.HttpCounts()
     dialects = [piston_dialect(config, link, counts)]
     app = App(config, [*dialects, _own(dialects, link, counts)], counts)
+    gc.freeze()  # What is there now stays: no collection need look at it again.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
 
         async def stopped() -> None:

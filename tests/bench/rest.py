@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from table import Row, Section
 from times import Round, Series
-from tools import BenchError, floor
+from tools import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,6 +117,16 @@ def _over_socket(daemon: Daemon, body: dict[str, Any]) -> Callable[[], None]:
     return call
 
 
+def _bare() -> None:
+    """vfork, exec and wait, with what is printed thrown away."""
+    argv = [PYTHON, "-I", "-S", "-c", "print(1)"]
+    away = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    pid = os.posix_spawn(PYTHON, argv, {}, file_actions=away)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise BenchError(f"{PYTHON} ended with {os.waitstatus_to_exitcode(status)}")
+
+
 def added(daemon: Daemon, quick: bool) -> Section:
     """What HTTP adds, and Python's print(1) against a bare interpreter."""
     rounds, runs = (4, 40) if quick else (12, 100)
@@ -124,12 +134,11 @@ def added(daemon: Daemon, quick: bool) -> Section:
         connection = rest.connect()
         http_shell, http_print = (_over_http(connection, body) for body in (SHELL, PRINT))
         socket_shell = _over_socket(daemon, SHELL)
-        bare = [PYTHON, "-I", "-S", "-c", "print(1)"]
         candidates: dict[str, Callable[[], Round]] = {
             "http": lambda: _timed(http_shell, runs),
             "socket": lambda: _timed(socket_shell, runs),
             "print": lambda: _timed(http_print, runs // 2),
-            "bare": lambda: floor(bare, runs=runs // 2),
+            "bare": lambda: _timed(_bare, runs // 2),
         }
         series = {name: Series(name, []) for name in candidates}
         for number in range(rounds + 1):

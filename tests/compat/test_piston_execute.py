@@ -65,7 +65,7 @@ def test_the_public_path(gateway: Gateway) -> None:
 
 
 def test_output_is_in_the_order_of_arrival(gateway: Gateway) -> None:
-    source = "for i in 1 2 3; do echo o$i; echo e$i >&2; done"
+    source = "for i in 1 2 3; do echo o$i; sleep 0.05; echo e$i >&2; sleep 0.05; done"
     run = gateway.run("bash", source)["run"]
     assert run["output"] == "o1\ne1\no2\ne2\no3\ne3\n"
     assert (run["stdout"], run["stderr"]) == ("o1\no2\no3\n", "e1\ne2\ne3\n")

@@ -16,7 +16,6 @@ from sandboxd_rest.piston.results import execute_response
 from sandboxd_rest.safety import client_label
 
 if TYPE_CHECKING:
-    from sandboxd_client.aio import TrioClient
     from sandboxd_client.result import ExecuteResult, Result
     from sandboxd_rest.link import Link
     from sandboxd_rest.metrics import HttpCounts
@@ -43,11 +42,8 @@ class Execute:
         """POST /execute."""
         values = decode(await request.body())
         params = await self.parse(values, request.peer)
-        # Not runtime.execute: what has no name cannot be cancelled.
         try:
-            result = await while_connected(
-                request.receive, partial(self._link.call, partial(_run, params=params))
-            )
+            result = await while_connected(request, partial(self._link.execute, params))
         except RequestError as error:
             raise self.refusal(error, values) from error
         self._count(result)
@@ -80,10 +76,6 @@ class Execute:
 
     def count_stage(self, language: str, name: str, stage: Result) -> None:
         self._counts.add_stage(language, name, stage.status, stage.wall_time_ns / 1e9)
-
-
-async def _run(client: TrioClient, params: dict[str, Any]) -> ExecuteResult:
-    return await client.execute(**params)
 
 
 def decode(body: bytes) -> object:
