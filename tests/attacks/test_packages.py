@@ -1,7 +1,6 @@
 """Packages that attack: by their archive, by their script at the installation, by what they say."""
 
 import hashlib
-import os
 import tarfile
 import tempfile
 import time
@@ -148,9 +147,10 @@ def test_variables(client: Client, daemon: Daemon) -> None:
     client.uninstall_package("evil", "6.6.6")
 
 
-def test_a_program_cannot_change_its_package(client: Client, daemon: Daemon) -> None:
-    directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-package-"))
-    built = packages.made(directory, language="evil", version="6.6.6")
+def test_a_program_cannot_change_its_package(
+    client: Client, daemon: Daemon, tmp_path: Path
+) -> None:
+    built = packages.made(tmp_path, language="evil", version="6.6.6")
     _install(client, built.path.read_bytes())
     place = _state(daemon) / "packages/evil/6.6.6"
     before = {path: path.lstat().st_mtime_ns for path in place.rglob("*")}
@@ -164,10 +164,6 @@ def test_a_program_cannot_change_its_package(client: Client, daemon: Daemon) -> 
     assert answer["run"]["stdout"] == b"evil\n"
     assert {path: path.lstat().st_mtime_ns for path in place.rglob("*")} == before
     client.uninstall_package("evil", "6.6.6")
-    for root, _, files in os.walk(directory, topdown=False):
-        for file in files:
-            os.unlink(f"{root}/{file}")
-        os.rmdir(root)
 
 
 def test_many_at_once(client: Client, nothing_left: Path, daemon: Daemon) -> None:
