@@ -54,3 +54,11 @@ def test_tools_are_told_the_memory_limit() -> None:
 
 def test_a_memory_limit_below_a_mebibyte_is_not_none() -> None:
     assert Template(["x{memory_mib}"]).argv(b"main", memory_bytes=4096) == (b"x1",)
+
+
+def test_every_language_is_in_the_documentation() -> None:
+    documented = Path(__file__).parents[2].joinpath("docs/runtimes.md").read_text()
+    missing = [
+        file.language for file in map(read, PATHS) if f"| `{file.language}` |" not in documented
+    ]
+    assert not missing
