@@ -74,6 +74,8 @@ class Dialect:
     admit: Callable[[Request], None] | None = None
     """Called before a request is routed; raises Refusal."""
     error_body: Callable[[Refusal], bytes] = message_body
+    prepare: Callable[[], Awaitable[object]] | None = None
+    """Called once, when the gateway serves already: what takes long the first time."""
 
 
 class Endpoint:

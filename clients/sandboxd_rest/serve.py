@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 from starlette.routing import Route
@@ -13,9 +14,10 @@ from starlette.routing import Route
 from sandboxd import systemd
 from sandboxd.errors import HostError
 from sandboxd.logs import fields
+from sandboxd.protocol.errors import SandboxdError
 from sandboxd_rest import metrics, openapi
 from sandboxd_rest.app import App, Dialect, Endpoint
-from sandboxd_rest.http import Request, Response, json_response
+from sandboxd_rest.http import Refusal, Request, Response, json_response
 from sandboxd_rest.hypercorn import serve
 from sandboxd_rest.link import Link
 from sandboxd_rest.piston.dialect import dialect as piston_dialect
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from sandboxd_rest.config import Config
 
 _log = logging.getLogger("sandboxd.rest")
+
+_PREPARE_S: Final = 30.0
 
 
 async def run(config: Config) -> None:
@@ -46,10 +50,17 @@ async def run(config: Config) -> None:
         failure: OSError | None = None
         try:
             async with trio.open_nursery() as nursery:
-                where = await nursery.start(serve, app, config, stopped)
+
+                async def serve_all(task_status: trio.TaskStatus[list[str]]) -> None:
+                    await serve(app, config, stopped, task_status)
+                    nursery.cancel_scope.cancel()
+
+                where = await nursery.start(serve_all)
                 for text in where:
                     _log.info("listening %s", fields(on=text))
                 systemd.notify("READY=1")
+                for dialect in dialects:
+                    nursery.start_soon(_prepare, dialect)
         except* OSError as group:
             failure = _first(group)
         finally:
@@ -57,6 +68,13 @@ async def run(config: Config) -> None:
                 await link.aclose()
         if failure is not None:
             raise HostError(f"cannot listen on {', '.join(config.bind)}: {failure.strerror}")
+
+
+async def _prepare(dialect: Dialect) -> None:
+    if dialect.prepare is not None:
+        # The first request would find out the same, and say so.
+        with trio.move_on_after(_PREPARE_S), contextlib.suppress(Refusal, SandboxdError):
+            await dialect.prepare()
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -295,6 +296,28 @@ def test_a_client_that_went_away_leaves_no_connection(gateway: Gateway) -> None:
     while len(os.listdir(f"/proc/{gateway.process.pid}/fd")) > before:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_client_that_does_not_read_loses_its_connection(daemon: Daemon) -> None:
+    with running(daemon.socket, write_timeout_ns="1s") as gateway:
+        fds = f"/proc/{gateway.process.pid}/fd"
+        time.sleep(0.2)
+        before = len(os.listdir(fds))
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", gateway.port))
+            sock.settimeout(0.5)
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                for _ in range(20_000):
+                    sock.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            deadline = time.monotonic() + 15
+            while len(os.listdir(fds)) > before:
+                assert time.monotonic() < deadline, "the connection is still there"
+                time.sleep(0.1)
+        assert gateway.get("/").status == 200
+        begun = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - begun < 5
 
 
 def test_what_is_not_http(gateway: Gateway) -> None:

@@ -57,7 +57,16 @@ def dialect(config: Config, link: Link, counts: HttpCounts) -> Dialect:
             WebSocketRoute(f"{prefix}/connect", SessionEndpoint(connect.session)),
         ]
     routes.append(Route("/", Endpoint(_hello), methods=["GET"]))
-    return Dialect("piston", PREFIXES, routes, _paths(), _TYPES, _admit, _error_body)
+    return Dialect(
+        "piston",
+        PREFIXES,
+        routes,
+        _paths(),
+        _TYPES,
+        _admit,
+        _error_body,
+        prepare=runtimes.get,  # The daemon finds out the versions of all there is.
+    )
 
 
 class _Packages(Endpoint):
