@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -117,25 +116,25 @@ def prepare(path: str, identity: Identity | None, *, write: bool) -> State:
 
 
 def _lock(directory: int, identity: Identity | None) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    lock = os.open("lock", flags, 0o600, dir_fd=directory)
+    """The directory has been the daemon's before: what is there under a known name may be another
+    name of somebody's file. So the daemon is given only a file that was made here."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    made = True
+    try:
+        lock = os.open("lock", flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+    except FileExistsError:
+        made = False
+        lock = os.open("lock", flags, dir_fd=directory)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         return -1
     if identity is not None:
-        _give(directory, identity)
-        _give(lock, identity)
+        os.fchown(directory, identity.uid, identity.gid)
+        if made:
+            os.fchown(lock, identity.uid, identity.gid)
     return lock
-
-
-def _give(fd: int, identity: Identity) -> None:
-    """Make it the daemon's. The directory has been the daemon's before: what is there under a known
-    name could be another name of somebody's file."""
-    found = os.fstat(fd)
-    if stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
-        os.fchown(fd, identity.uid, identity.gid)
 
 
 def _make_directories(directory: int, identity: Identity | None) -> None:
@@ -146,7 +145,7 @@ def _make_directories(directory: int, identity: Identity | None) -> None:
         try:
             os.fchmod(fd, mode)
             if identity is not None:
-                _give(fd, identity)
+                os.fchown(fd, identity.uid, identity.gid)
         finally:
             os.close(fd)
 

@@ -92,6 +92,27 @@ def test_a_daemon_gone_bad_gets_nothing_by_links(tmp_path: Path) -> None:
     assert Path("/root").stat().st_uid == 0
 
 
+@as_root
+def test_a_link_that_goes_while_the_lock_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many names a file has says nothing: whoever made one can take it away at any time."""
+    secret = tmp_path / "secret"
+    secret.write_text("root's")
+    root = tmp_path / "state"
+    root.mkdir()
+    os.link(secret, root / "lock")
+    flock = fcntl.flock
+
+    def unlinking(fd: int, operation: int) -> None:
+        (root / "lock").unlink(missing_ok=True)
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", unlinking)
+    state.prepare(str(root), DAEMON, write=True).close()
+    assert secret.stat().st_uid == 0
+
+
 def test_the_lock_is_the_kernels(tmp_path: Path) -> None:
     """It goes with its holder, whatever that dies of."""
     kept = state.prepare(str(tmp_path), None, write=True)
