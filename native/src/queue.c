@@ -114,6 +114,12 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
         }
     } else if (worker->running >= worker->config->slots) {
         return false;
+    } else if (job->root && worker_root(worker, job->root) < 0) {
+        /* Never in a slot with the host's directories instead. */
+        result_send_unstarted(worker, job, SBX_REASON_SETUP,
+                              (struct fault){SBX_STEP_ROOT, ENOENT});
+        queue_drop(waiting);
+        return true;
     } else if (!(slot = find_idle(worker, job))) {
         if (!expected(worker, job))
             make_room(worker, job);

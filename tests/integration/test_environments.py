@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from test_daemon_tenants import ALICE, as_user
 
 from sandboxd_client import Client, RequestError
 from sandboxd_client.aio import TrioClient
+from support import host
 from support.daemon import Daemon, running
 from support.environments import (
     eventually,
@@ -39,7 +41,7 @@ from support.images import (
     tar,
     unpacked_root,
 )
-from support.requirements import need_readable_tree
+from support.requirements import CLEAN_ENVIRONMENT, need_readable_tree
 
 pytestmark = pytest.mark.usefixtures("require_sandbox")
 
@@ -362,6 +364,37 @@ def test_removal_while_a_job_waits_for_its_turn(base: bytes) -> None:
         for job in waiting:
             assert job.wait().stdout.startswith(b"root:x:0:0::/:/bin/sh\n")
         eventually(lambda: not kept(daemon), "what was removed stayed on the disk")
+
+
+def test_removal_while_its_sandbox_is_made(base: bytes) -> None:
+    """Whatever has been made of it by then goes as well, and the next one is made at once."""
+    with running(jobs=2) as own, Client(own.socket) as client:
+        for round_ in range(16):
+            name = import_bytes(client, base)["name"]
+            client.start(["true"], environment=name).cancel()
+            time.sleep(round_ % 8 * 0.0005)
+            client.remove_environment(name)
+        assert client.run(["true"]).status == "ok"
+        eventually(
+            lambda: not any(host.is_zombie(pid) for pid in host.descendants(own.pid)),
+            "a process was never waited for",
+        )
+        assert "no slot could be made" not in own.log_text()
+
+
+def test_one_that_the_helper_does_not_know(
+    base: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No job is run with the host's directories in place of its environment."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from sandboxd.engine.roots import Roots; Roots._tell = lambda self, root: None"
+    )
+    environ = {**CLEAN_ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    monkeypatch.setattr("support.daemon.CLEAN_ENVIRONMENT", environ)
+    with running(jobs=1) as own, Client(own.socket) as client:
+        result = shell(client, import_bytes(client, base)["name"], "cat /etc/passwd")
+        assert (result.status, result.stdout) == ("internal_error", b"")
+        assert client.run(["true"]).status == "ok"
 
 
 def test_names_are_taken_once(client: Client, environment: str, base: bytes) -> None:
