@@ -77,7 +77,18 @@ static void tear_down(struct slot *slot) {
     slot->generation++;
 }
 
+/* Whether its environment was removed while it was being made. It is the host's from then on. A
+ * builder is not interrupted: before it has sent init's pidfd, nothing else could wait for init. */
+static bool lost_root(const struct worker *worker, struct slot *slot) {
+    if (!slot->root || worker_root(worker, slot->root) >= 0)
+        return false;
+    slot->mounts = slot->root = 0;
+    return true;
+}
+
 static void report_failure(struct worker *worker, struct slot *slot, struct fault fault) {
+    if (lost_root(worker, slot))
+        return; /* its files have gone meanwhile */
     unsigned shift = slot->failures < 6 ? slot->failures : 6;
     slot->failures++;
     slot->retry_at_ns = clock_ns(CLOCK_MONOTONIC) + (FIRST_RETRY_NS << shift);
@@ -299,7 +310,7 @@ static void unwatch_output(struct worker *worker, struct slot *slot) {
 /* A prepared process waits, and has sent its pipes; pid is its own on the host. */
 static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, pid_t pid) {
     slot->job_pid = pid;
-    if (fds->count != 4 || watch_output(worker, slot, fds) < 0) {
+    if (lost_root(worker, slot) || fds->count != 4 || watch_output(worker, slot, fds) < 0) {
         kill_slot(worker, slot);
         return;
     }

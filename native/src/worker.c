@@ -147,8 +147,8 @@ static void on_unroot(struct worker *worker, const struct sbx_control *control) 
     place->id = 0;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         struct slot *slot = &worker->slot[i];
-        if (slot->root != control->job_id)
-            continue;
+        if (slot->root != control->job_id || slot->state == SLOT_BUILDING)
+            continue; /* what is being made is given up when it is ready */
         slot->mounts = slot->root = 0;
         slot_retire(worker, slot);
     }
