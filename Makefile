@@ -32,6 +32,7 @@ run: native ## Run two sample programs in the sandbox
 test: test-c test-py ## All tests: C with sanitizers, then Python against the real helper
 
 test-py: native
+	@flock .ci .ci/languages
 	@$(PY) -m pytest
 
 test-c: $(READY) ## The C tests alone
