@@ -116,11 +116,11 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
         return false;
     } else if (job->root && worker_root(worker, job->root) < 0) {
         /* Never in a slot with the host's directories instead. */
-        result_send_unstarted(worker, job, SBX_REASON_SETUP,
-                              (struct fault){SBX_STEP_ROOT, ENOENT});
+        result_send_unstarted(worker, job, SBX_REASON_SETUP, (struct fault){SBX_STEP_ROOT, ENOENT});
         queue_drop(waiting);
         return true;
     } else if (!(slot = find_idle(worker, job))) {
+        worker->wanting = true;
         if (!expected(worker, job))
             make_room(worker, job);
         return false;
@@ -133,6 +133,7 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
 void queue_run(struct worker *worker) {
     uint64_t order = 0;
     struct waiting *waiting;
+    worker->wanting = false;
     while ((waiting = next_waiting(worker, order))) {
         order = waiting->order + 1;
         (void)try_start(worker, waiting);

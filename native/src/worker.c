@@ -221,7 +221,8 @@ static unsigned count_ready(const struct worker *worker) {
 
 static uint64_t run_timers(struct worker *worker) {
     uint64_t now = clock_ns(CLOCK_MONOTONIC), next = UINT64_MAX;
-    worker->scarce = count_ready(worker) < worker->config->slots;
+    /* Those that are ready may all be of another kind than a job waits for. */
+    worker->scarce = worker->wanting || count_ready(worker) < worker->config->slots;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         struct slot *slot = &worker->slot[i];
         uint64_t due = slot_next(worker, slot);

@@ -70,7 +70,8 @@ struct worker {
     unsigned cpus;
     bool recycles;
     bool stopping;
-    bool scarce;            /* fewer slots are ready than jobs may run */
+    bool wanting;           /* a job may run, and waits for a slot that can serve it */
+    bool scarce;            /* that, or fewer slots are ready than jobs may run */
     uint64_t last_start_ns; /* of a job */
     unsigned running;       /* jobs in slots; config->slots at most, but for second stages */
     unsigned slot_count, waiting_count;
