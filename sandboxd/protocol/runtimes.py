@@ -5,6 +5,7 @@ What a field means is said in docs/protocol.md.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -150,7 +151,8 @@ def check_distinct(files: tuple[InputFile, ...]) -> None:
     """Raises RequestError when two files cannot both be there."""
     texts = [file.path.decode() for file in files]
     if len(set(texts)) != len(texts):
-        twice = next(text for n, text in enumerate(texts) if text in texts[:n])
+        # By counting: to look back at each of ten thousand names takes a second.
+        twice = Counter(texts).most_common(1)[0][0]
         raise invalid("files", f"{show(twice)} is the name of two files")
     both = names.file_and_directory(texts)
     if both is not None:

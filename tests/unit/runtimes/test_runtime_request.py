@@ -1,5 +1,6 @@
 """From a request and a runtime to the job."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -159,6 +160,13 @@ def test_files_that_are_refused(files: object, problem: str) -> None:
 def test_a_new_name_that_is_taken() -> None:
     files = [{"name": "a", "data": "1"}, {"name": "a.c", "data": "2"}]
     assert "'a.c' is the name of two files" in refusal(C, files=files)
+
+
+def test_the_last_of_many_names_that_comes_twice() -> None:
+    files = [{"name": f"f{n}", "data": ""} for n in range(9_999)]
+    begun = time.process_time()
+    assert "'f9998' is the name of two files" in refusal(PYTHON, files=[*files, files[-1]])
+    assert time.process_time() - begun < 0.5  # Everybody else waits meanwhile.
 
 
 @pytest.mark.parametrize(
