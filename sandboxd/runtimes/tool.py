@@ -92,7 +92,6 @@ class Tool:
             return MISSING
 
     async def _find_out(self, stamp: ToolStamp) -> None:
-        self._again_at = float("inf")
         if stamp == MISSING:
             self._take(stamp, None)
             return
@@ -119,6 +118,7 @@ class Tool:
     def _take(self, stamp: ToolStamp, version: str | None) -> None:
         """``stamp`` is of before the tool was run: had it changed since, that would be seen."""
         self._known = stamp
+        self._again_at = float("inf")  # Only now: an attempt that was given up leaves it due.
         self.runtime = None if version is None else from_file(self.file, version)
         self._changed(self)
 

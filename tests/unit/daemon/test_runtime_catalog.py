@@ -221,6 +221,25 @@ async def test_a_tool_that_hangs_is_tried_again_later(host: Host) -> None:
     assert (await found(host, catalog, "tool", "version 1")).runtime.version == "1.0.0"
 
 
+async def test_an_attempt_that_does_not_end_is_not_the_last_one(host: Host) -> None:
+    host.install("tool")
+    host.describe("tool")
+    catalog = host.catalog()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(unknown, catalog, "tool")
+        message = await host.asked()
+        host.peer.result(message.fields["job_id"], b"version 1", reason=wire.REASON_WALL_TIME)
+    for tool in catalog._tools.values():
+        tool._again_at = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.settle, "tool")
+        message = await host.asked()
+        nursery.cancel_scope.cancel()  # The client that made it goes away.
+    assert (await host.peer.receive()).kind == wire.MSG_KILL
+    host.peer.result(message.fields["job_id"], reason=wire.REASON_CANCELLED)
+    assert (await found(host, catalog, "tool", "version 1")).runtime.version == "1.0.0"
+
+
 def fill_queue(engine: Engine) -> list[Job]:
     """Jobs of two tenants, until no more is taken."""
     jobs = []
