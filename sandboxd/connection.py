@@ -61,6 +61,7 @@ class Connection:
         self.passed = PassedFds()
         self.open: set[int] = set()  # msgids not answered yet
         self.closed = False
+        self.message_bytes = 0  # Of the request that is being handled.
         self.jobs = ConnectionJobs(self, server.engine)
         self._sock = sock
         self._decoder = FrameDecoder(server.config.max_message_bytes)
@@ -171,6 +172,7 @@ class Connection:
 
     def _handle(self, frame: bytes | bytearray) -> None:
         """One request, from bytes to its answer or to its place in the engine."""
+        self.message_bytes = len(frame)
         request = rpc.decode_request(frame)
         msgid = request.msgid
         if msgid in self.open:

@@ -5,14 +5,17 @@ at first, a task of the connection does that and goes on with the request.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 from sandboxd.client_jobs import Answer, shaped
+from sandboxd.config import Config
 from sandboxd.connection import LATER, Connection
 from sandboxd.engine.job import NO_STDIO, Job, Outcome, Stdio
 from sandboxd.passed import stdio_from
-from sandboxd.protocol.errors import INTERNAL, RequestError
+from sandboxd.protocol.errors import BUSY, INTERNAL, RequestError
 from sandboxd.protocol.models import NoParams
 from sandboxd.protocol.runtimes import ANY_VERSION, ExecuteParams, RuntimesResult
 from sandboxd.runtimes.plan import Plan
@@ -20,7 +23,45 @@ from sandboxd.runtimes.request import job_spec
 
 _log = logging.getLogger("sandboxd.server")
 
+# A tool says its version within a second or so.
+_RETRY_NS: Final = 1_000_000_000
+
 Submit = Callable[[ExecuteParams, Plan, Stdio], object]
+
+
+class Looking:
+    """The requests that wait until it is known what there is of a language. They are kept whole,
+    with their descriptors, so there may be as many as may wait for a place, and no more."""
+
+    def __init__(self, config: Config) -> None:
+        self.count = 0
+        self._config = config
+        self._bytes = 0
+        self._by_tenant: Counter[int] = Counter()
+
+    def enter(self, tenant: int, size: int) -> None:
+        """Raises RequestError `busy`; else `leave` must be called with the same."""
+        config = self._config
+        too_large = self.count and self._bytes + size > config.queue_bytes
+        if too_large or self.count >= config.queue_length:
+            raise _busy("the queue is full")
+        if self._by_tenant[tenant] >= config.queue_per_tenant:
+            raise _busy("your share of the queue is full")
+        self.count += 1
+        self._bytes += size
+        self._by_tenant[tenant] += 1
+
+    def leave(self, tenant: int, size: int) -> None:
+        self.count -= 1
+        self._bytes -= size
+        self._by_tenant[tenant] -= 1
+        if not self._by_tenant[tenant]:
+            del self._by_tenant[tenant]
+
+
+def _busy(why: str) -> RequestError:
+    message = f"{why} while it is found out what there is of the language; try again in 1 s"
+    return RequestError(BUSY, message, {"retry_after_ns": _RETRY_NS})
 
 
 def list_runtimes(connection: Connection, msgid: int, params: NoParams) -> object:
@@ -48,13 +89,19 @@ def _with_plan(connection: Connection, msgid: int, params: ExecuteParams, submit
     stdio = stdio_from(connection.passed, params.fds) if params.fds is not None else NO_STDIO
     if plan is not None:
         return submit(params, plan, stdio)
-    settled = partial(_settle, connection, params, submit, stdio)
+    size = connection.message_bytes
+    try:
+        connection.server.looking.enter(connection.peer.uid, size)
+    except RequestError:
+        stdio.close()
+        raise
+    settled = partial(_settle, connection, params, submit, stdio, size)
     connection.start_soon(partial(_answer_later, connection, msgid, settled))
     return LATER
 
 
 async def _settle(
-    connection: Connection, params: ExecuteParams, submit: Submit, stdio: Stdio
+    connection: Connection, params: ExecuteParams, submit: Submit, stdio: Stdio, size: int
 ) -> object:
     """Find out what there is of the language, then go on with the request."""
     runtimes = connection.server.runtimes
@@ -64,6 +111,8 @@ async def _settle(
     except BaseException:
         stdio.close()
         raise
+    finally:
+        connection.server.looking.leave(connection.peer.uid, size)
     return submit(params, plan, stdio)
 
 

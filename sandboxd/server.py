@@ -69,6 +69,7 @@ class Server:
         self.runtimes = runtimes
         self.environments = environments
         self.packages = packages
+        self.looking = runtime_methods.Looking(config)
         self.stopping = False
         self.buffered = 0
         self.connections: set[Connection] = set()

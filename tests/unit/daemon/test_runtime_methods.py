@@ -12,6 +12,7 @@ from engine_peer import Message, Peer
 from rpc_client import Client
 from runtime_host import Host
 
+from sandboxd.config import Config
 from sandboxd.connection import Connection
 from sandboxd.engine import wire
 from sandboxd.peer import Peer as ClientPeer
@@ -151,6 +152,34 @@ async def test_a_client_that_goes_while_the_version_is_found_out(
     assert os.read(ours, 1) == b""
     assert host.peer.nothing_sent()
     os.dup2(ours, theirs)
+
+
+async def test_requests_that_wait_for_a_version_are_bounded(
+    host: Host, client: Client, server: Server
+) -> None:
+    many = [client.send("runtime.execute", program()) for _ in range(6)]
+    message = await host.asked()
+    error = await client.refused("runtime.execute", program())
+    assert error["code"] == "busy"
+    assert "your share" in error["message"]
+    assert error["data"]["retry_after_ns"] > 0
+    host.peer.result(message.fields["job_id"], b"version 1.2.3")
+    for _ in many:
+        host.peer.result((await job_of(host.peer)).fields["job_id"])
+    for _ in many:
+        assert (await client.message())[2] is None
+    assert not server.looking.count
+
+
+@pytest.mark.parametrize("config", [Config(jobs=1, queue_bytes=10_000)])
+async def test_bytes_that_wait_for_a_version_are_bounded(host: Host, client: Client) -> None:
+    first = client.send("runtime.execute", program(stdin="x" * 6000))
+    message = await host.asked()
+    error = await client.refused("runtime.execute", program(stdin="x" * 6000))
+    assert (error["code"], "queue is full" in error["message"]) == ("busy", True)
+    host.peer.result(message.fields["job_id"], b"version 1.2.3")
+    host.peer.result((await job_of(host.peer)).fields["job_id"])
+    assert (await client.answer(first))["run"]["status"] == "ok"
 
 
 async def test_errors_name_the_stage(host: Host, client: Client, server: Server) -> None:
