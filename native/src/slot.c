@@ -403,10 +403,12 @@ static void on_init_gone(struct worker *worker, struct slot *slot) {
 }
 
 static void on_oom(struct worker *worker, struct slot *slot) {
-    if (slot->active)
-        slot_kill_job(worker, slot, SBX_REASON_MEMORY);
-    else
-        kill_slot(worker, slot); /* its last job's, reported already, or init's own */
+    if (slot->active) { /* else its last job's, reported already, or init's own */
+        if (!slot->reason)
+            slot->killed_ns = clock_ns(CLOCK_MONOTONIC);
+        slot->reason = SBX_REASON_MEMORY; /* whatever it is being killed for */
+    }
+    kill_slot(worker, slot);
 }
 
 static void on_output(struct worker *worker, struct slot *slot, unsigned stream) {

@@ -1,8 +1,13 @@
 """Attacks with memory of every kind."""
 
+from pathlib import Path
+
 import pytest
 
 from sandboxd_client import Client
+from support import host
+from support.daemon import Daemon
+from support.environments import eventually
 from support.jobs import KIB, MIB, SECOND, Stopwatch, run, run_ok
 from support.programs import report
 
@@ -126,3 +131,28 @@ def test_memory_of_the_next_job_is_its_own(client: Client) -> None:
     for _ in range(6):
         again = run(client, "touch_memory", str(4 * MIB)).memory_bytes
         assert abs(again - alone) < 768 * KIB
+
+
+def _killed_for_memory(slot: Path) -> bool:
+    """Whether the kernel has, in this slot's cgroup. Those above count for all below."""
+    if not slot.name.startswith("slot-"):
+        return False
+    for file in ("memory.oom_control", "memory.events"):
+        try:
+            words = (slot / file).read_text().split()
+        except OSError:
+            continue  # Of the other version, or of a slot that has just gone.
+        return words[words.index("oom_kill") + 1] != "0"
+    return False
+
+
+def test_no_sandbox_outlives_its_memory(client: Client, daemon: Daemon) -> None:
+    """M1, O1: nor does it where the job was being killed for something else already."""
+    limits = SMALL | {"output_bytes": 4 * KIB}
+    for first in range(32 * MIB, 29 * MIB, -64 * KIB):
+        result = run(client, "print_and_grow", str(first), limits=limits)
+        assert result.status in ("output_limit", "memory_limit")
+    eventually(
+        lambda: not any(map(_killed_for_memory, host.cgroups(daemon.group))),
+        "a sandbox was used again",
+    )
