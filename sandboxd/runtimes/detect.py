@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # What a tool takes to say its version on a host that is busy: a JVM seconds, others nothing.
 _WALL_TIME_NS: Final = 15_000_000_000
 _OUTPUT_BYTES: Final = 64 * 1024
+# Of either stream. Patterns look from each character on at all the digits that follow, so 64 KiB of
+# them, which a tool of an imported environment may print, would hold up everybody for seconds.
+_SEARCHED_BYTES: Final = 4 * 1024
 
 ToolStamp = tuple[loader.Stamp, ...]
 MISSING: Final[ToolStamp] = ()
@@ -83,7 +86,8 @@ async def version(engine: Engine, config: Config, file: RuntimeFile) -> str:
     if result.status not in (status.OK, status.NONZERO_EXIT):
         why = f"{source.command[0]} ended with status {result.status} {result.message}"
         raise NotDetected(why.rstrip(), passing=True)
-    text = (result.stdout + b"\n" + result.stderr).decode(errors="replace")
+    streams = (result.stdout[:_SEARCHED_BYTES], result.stderr[:_SEARCHED_BYTES])
+    text = b"\n".join(streams).decode(errors="replace")
     found = re.search(source.pattern, text)
     number = semantic(found[1] or "") if found else None
     if number is None:

@@ -3,6 +3,7 @@ and when."""
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -193,6 +194,19 @@ async def test_a_tool_that_says_no_version(
     assert host.peer.nothing_sent()  # It would say the same again.
     host.install("tool", "new")
     assert (await found(host, catalog, "tool", "version 2")).runtime.version == "2.0.0"
+
+
+async def test_a_tool_that_says_too_much_holds_up_nobody(host: Host) -> None:
+    host.install("tool")
+    path = host.describe("tool")
+    path.write_text(path.read_text().replace("version ([0-9.]+)", "([0-9]+[.][0-9]+[.][0-9]+)"))
+    catalog = host.catalog()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(unknown, catalog, "tool")
+        message = await host.asked()
+        begun = time.process_time()
+        host.peer.result(message.fields["job_id"], b"1" * 60_000)
+    assert time.process_time() - begun < 1
 
 
 async def test_a_version_that_is_fixed(host: Host) -> None:
