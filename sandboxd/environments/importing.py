@@ -121,7 +121,7 @@ def _less(bounds: Bounds, unpacked: Unpacked) -> Bounds:
     return dataclasses.replace(
         bounds,
         total_bytes=bounds.total_bytes - unpacked.bytes,
-        members=max(1, bounds.members - unpacked.files),
+        members=max(1, bounds.members - unpacked.entries),
     )
 
 

@@ -107,6 +107,7 @@ def unpack(
     _sync(into)
     return {
         "files": extraction.files,
+        "entries": extraction.entries,
         "bytes": extraction.bytes,
         "sha256": digest,
         "archive_bytes": size,

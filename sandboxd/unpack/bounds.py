@@ -19,6 +19,7 @@ class Bounds:
     file_bytes: int = 8 * GIB
     """Of one file."""
     members: int = 400_000
+    """And directories that are only in the names of others."""
     ratio: int = 100
     """Unpacked to packed, once more than 64 MiB are unpacked. gzip can do 1032, real trees 10."""
     depth: int = 64

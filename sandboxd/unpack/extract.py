@@ -78,6 +78,11 @@ class Extraction:
         self._links: dict[Parts, bytes] = {}
         self._members = 0
 
+    @property
+    def entries(self) -> int:
+        """Members, and the directories that are only in their names: one may have dozens."""
+        return self._members + self._tree.missing
+
     def run(self, source: Source) -> None:
         """Unpack everything. Raises Refused; what was written stays."""
         try:
@@ -92,6 +97,7 @@ class Extraction:
                 while (member := archive.next()) is not None:
                     archive.members = []  # tarfile keeps them all.
                     self._take(archive, member)
+                    self._check_entries()
         except (tarfile.TarError, RecursionError, ValueError, LookupError, ArithmeticError) as exc:
             raise Refused(f"the archive is damaged: {exc}") from None
         finally:
@@ -101,8 +107,7 @@ class Extraction:
 
     def _take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         self._members += 1
-        if self._members > self._bounds.members:
-            raise Refused(f"the archive has more than {self._bounds.members} members")
+        self._check_entries()
         parts = self._parts(member.name)
         if self._options.layer and parts and parts[-1].startswith(WHITEOUT):
             self._take_whiteout(parts)
@@ -122,6 +127,11 @@ class Extraction:
             self._options.skip_devices and (member.ischr() or member.isblk() or member.isfifo())
         ):
             raise Refused(f"{_name(parts)} is {_kind(member)}, which is not taken")
+
+    def _check_entries(self) -> None:
+        if self.entries > self._bounds.members:
+            most = self._bounds.members
+            raise Refused(f"the archive has more than {most} members, their directories included")
 
     def _parts(self, name: str) -> Parts:
         """A member's name as components. Raises Refused."""

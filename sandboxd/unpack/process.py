@@ -38,6 +38,8 @@ class Unpacked:
 
     files: int
     """Files and links."""
+    entries: int
+    """These and directories, what was replaced or removed again included."""
     bytes: int
     """Of all files together."""
     sha256: str

@@ -32,6 +32,8 @@ class Tree:
     """
 
     def __init__(self, root: int, *, layer: bool = False) -> None:
+        self.missing = 0
+        """Directories that were made for something beneath them."""
         self._root = root
         self._layer = layer
         self._open: list[tuple[bytes, int]] = []  # The directory written to last, and its parents.
@@ -192,6 +194,7 @@ class Tree:
                 if not make:
                     raise
                 os.mkdir(name, _DIRECTORY_MODE, dir_fd=fd)
+                self.missing += 1
                 self._directories.setdefault(parts[: depth + 1], (_PARENT_MODE, None))
                 inner = os.open(name, _DIRECTORY, dir_fd=fd)
         except NotADirectoryError:

@@ -77,6 +77,14 @@ async def test_entries_of_all_layers_together(at: int, monkeypatch: pytest.Monke
         await make(at, image.oci().tar())
 
 
+async def test_directories_of_all_layers_together(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound(monkeypatch, members=30)
+    members = [[directory(f"{layer}-{n}") for n in range(9)] for layer in range(4)]
+    image = Image([tar([Member(f"{layer}"), *made]) for layer, made in enumerate(members)])
+    with pytest.raises(RequestError, match=r"more than \d+ members"):
+        await make(at, image.oci().tar())
+
+
 async def test_archive_through_a_pipe(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     bound(monkeypatch, archive_bytes=100 * KIB)
     zeros = os.open("/dev/zero", os.O_RDONLY)

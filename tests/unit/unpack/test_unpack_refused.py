@@ -146,6 +146,12 @@ async def test_a_bomb_of_many_files(place: Place) -> None:
     assert sum(path.stat().st_size for path in place.root.iterdir()) <= 20 * MIB
 
 
+async def test_a_bomb_of_directories_that_are_only_in_names(place: Place) -> None:
+    data = archive(*(member("/".join([str(n), *"a" * 30])) for n in range(100)))
+    assert "more than 1000 members" in await place.refusal(data)
+    assert len(place.tree()) < 1050
+
+
 async def test_too_large_as_it_comes(place: Place) -> None:
     data = archive(member("x", os.urandom(2 * MIB)))
     assert "larger than 1048576 bytes" in await place.refusal(data, archive_bytes=MIB)
