@@ -159,9 +159,12 @@ def _measure(root: int) -> tuple[int, int]:
     """Bytes of all files, each once however many names it has, and the number of names."""
     size = files = 0
     seen = set()
-    for _, _, names, directory in os.fwalk(".", dir_fd=root):
-        for name in names:
+    for _, others, names, directory in os.fwalk(".", dir_fd=root):
+        # `others` are directories, and links to what is a directory here, on the host.
+        for name in (*names, *others):
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                continue
             files += 1
             if found.st_nlink > 1:
                 if found.st_ino in seen:
