@@ -11,9 +11,11 @@ MAX_CHARS = 64
 
 # No separator of paths or of PATH, nothing a shell would take apart, no hidden file.
 _LANGUAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+#.-]{0,63}")
-# semver.org, without the build part, which does not order versions.
+# semver.org, without the build part, which does not order versions. To the letter: what it does not
+# allow, such as 1.2.3-01, cannot be compared, and would hide the other versions of the language.
 _NUMBER = r"(?:0|[1-9][0-9]{0,15})"
-_VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?")
+_IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_IDENTIFIER}(?:\.{_IDENTIFIER})*)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

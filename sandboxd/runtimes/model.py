@@ -15,8 +15,8 @@ from sandboxd.protocol.models import Limits
 from sandboxd.runtimes.template import BadTemplate, Template
 from sandboxd.runtimes.versions import semantic
 
-# A word that can stand in a command line and in front of "=VERSION".
-Word = Annotated[str, Meta(pattern=r"^[^\s=/,]{1,64}$")]
+# A word that can stand in a command line, in front of "=VERSION" and on anybody's terminal.
+Word = Annotated[str, Meta(pattern=r"\A[^\s=/,\x00-\x1f\x7f-\x9f]{1,64}\Z")]
 Extension = Annotated[str, Meta(pattern=r"^\.[^\s/]{1,31}$")]
 Command = Annotated[tuple[str, ...], Meta(min_length=1)]
 

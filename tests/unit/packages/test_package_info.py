@@ -8,7 +8,9 @@ import pytest
 from sandboxd.packages import environment, info
 from sandboxd.packages.info import BadInfo
 from sandboxd.packages.use import Use
+from sandboxd.protocol import package_names
 from sandboxd.protocol.models import MAX_COUNT, MAX_COUNT_32, Limits
+from sandboxd.runtimes.versions import highest
 
 
 def _parse(**keys: Any) -> info.PackageInfo:
@@ -87,6 +89,9 @@ def test_limits_by_their_names() -> None:
         b'{"language": "gcc", "version": "10.2.0", "aliases": [1]}',
         b'{"language": "gcc", "version": "10.2.0", "provides": [{"aliases": []}]}',
         b'{"language": "gcc", "version": "10.2.0", "provides": [{"language": "a/b"}]}',
+        b'{"language": "gcc", "version": "10.2.0", "provides": [{"language": "a\\n"}]}',
+        b'{"language": "gcc", "version": "10.2.0", "provides": [{"language": "a\\u0000b"}]}',
+        b'{"language": "gcc", "version": "10.2.0", "aliases": ["\\u001b[2J"]}',
         b'{"language": "gcc", "version": "10.2.0", "limit_overrides": {"run_timeout": "1"}}',
         b'{"language": "gcc", "version": "10.2.0", "limit_overrides": {"run_timeout": NaN}}',
     ],
@@ -94,6 +99,27 @@ def test_limits_by_their_names() -> None:
 def test_what_is_not_taken(data: bytes) -> None:
     with pytest.raises(BadInfo):
         info.parse(data, "gcc", "10.2.0")
+
+
+@pytest.mark.parametrize(
+    ("version", "taken"),
+    [
+        ("1.2.3", True),
+        ("1.2.3-rc.1", True),
+        ("1.2.3-0.x-y.01a", True),
+        ("1.2.3-01", False),
+        ("1.2.3-rc.00", False),
+        ("1.2.3-", False),
+        ("1.2.3-a..b", False),
+        ("01.2.3", False),
+        ("../x", False),
+        ("1.2.3\n", False),
+    ],
+)
+def test_a_version_is_one_that_can_be_compared(version: str, taken: bool) -> None:
+    assert package_names.is_version(version) is taken
+    # A package's version that is none would take all others of its language with it.
+    assert (highest([version, "1.0.0"], "1.0.0") == "1.0.0") >= taken
 
 
 def test_the_variables_of_an_environment(caplog: pytest.LogCaptureFixture) -> None:
