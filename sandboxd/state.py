@@ -151,8 +151,18 @@ def _make_directories(directory: int, identity: Identity | None) -> None:
 
 
 def _remove(staging: int, name: str) -> None:
-    """What cannot be removed stays until somebody looks at the log: it is in nobody's way."""
+    """What cannot be removed stays until somebody looks at the log: it is in nobody's way. So does
+    an environment that a daemon which only reads has locked, for the next start."""
+    lock = -1
     try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            lock = os.open(name, _DIRECTORY, dir_fd=staging)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         remove_at(staging, name)
+    except BlockingIOError:
+        _log.warning("another sandboxd uses what was removed %s", fields(name=name))
     except OSError as exc:
         _log.error("a left-over was not removed %s", fields(name=name, why=exc.strerror))
+    finally:
+        if lock >= 0:
+            os.close(lock)

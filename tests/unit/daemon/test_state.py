@@ -53,6 +53,21 @@ def test_what_an_interrupted_install_left_is_removed(tmp_path: Path) -> None:
     kept.close()
 
 
+def test_what_another_daemon_uses_is_not_removed(tmp_path: Path) -> None:
+    kept = state.prepare(str(tmp_path), None, write=True)
+    (kept.staging / "removed-1").mkdir()
+    (kept.staging / "removed-1/file").write_text("x")
+    reader = os.open(kept.staging / "removed-1", os.O_RDONLY)
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    kept.clean()
+    assert (kept.staging / "removed-1/file").exists()
+    os.close(reader)
+    (kept.staging / "removed-1").chmod(0)
+    kept.clean()
+    assert list(kept.staging.iterdir()) == []
+    kept.close()
+
+
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "packages").write_text("")
     with pytest.raises(HostError, match="packages"):
