@@ -84,6 +84,7 @@ class Scheduler:
         self._bytes = 0
         self._tenants: OrderedDict[int, _Tenant] = OrderedDict()
         self._service_ns = float(_FIRST_GUESS_NS)
+        self._filling = False
 
     def submit(self, ticket: Ticket) -> None:
         """Start the ticket now or let it wait. Raises RequestError `busy` when the queue is full.
@@ -141,12 +142,18 @@ class Scheduler:
         self._fill()
 
     def _fill(self) -> None:
-        while self.waiting and self.running < self.places and not self.paused:
-            uid, tenant = next(iter(self._tenants.items()))
-            ticket = tenant.take()
-            self._tenants.move_to_end(uid)
-            self._left_queue(ticket, tenant)
-            self._start(ticket)
+        if self._filling:  # A job that cannot be started gives its place back from within `start`.
+            return
+        self._filling = True
+        try:
+            while self.waiting and self.running < self.places and not self.paused:
+                uid, tenant = next(iter(self._tenants.items()))
+                ticket = tenant.take()
+                self._tenants.move_to_end(uid)
+                self._left_queue(ticket, tenant)
+                self._start(ticket)
+        finally:
+            self._filling = False
 
     def _left_queue(self, ticket: Ticket, tenant: _Tenant) -> None:
         self.waiting -= 1

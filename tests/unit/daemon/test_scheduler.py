@@ -196,3 +196,20 @@ def test_every_ticket_starts_once_and_no_place_is_lost(
         assert queue.paused or not queue.waiting or queue.running == places
     assert max(Counter(map(id, log)).values(), default=1) == 1
     assert not set(map(id, log)) & set(map(id, withdrawn))
+
+
+def test_a_queue_of_jobs_that_cannot_be_started() -> None:
+    """However long it is: each gives its place back before `start` returns."""
+    waiting = scheduler(capacity=5000, per_tenant=5000)
+    log: list[Ticket] = []
+
+    class Failing(Ticket):
+        def start(self) -> None:
+            super().start()
+            waiting.release(self)
+
+    waiting.pause()
+    for _ in range(5000):
+        waiting.submit(Failing(1, log))
+    waiting.resume()
+    assert (len(log), waiting.running, waiting.waiting) == (5000, 0, 0)
