@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import signal
 import subprocess
@@ -14,9 +13,11 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Literal
 
+import msgspec
 import trio
+from msgspec import Struct
 
 import sandboxd
 from sandboxd.engine.memfd import sealed_memfd
@@ -44,6 +45,18 @@ class Unpacked:
     """Of all files together."""
     sha256: str
     archive_bytes: int
+
+
+class _Said(Struct, frozen=True):
+    """A line of the child's report. An archive that has taken the child over writes it."""
+
+    phase: Literal["download", "unpack"] | None = None
+    bytes: int = 0
+    total: int | None = None
+    done: Unpacked | None = None
+    mismatch: str | None = None
+    refused: str | None = None
+    failed: str | None = None
 
 
 class ChecksumMismatch(Exception):
@@ -131,31 +144,32 @@ def _arguments(values: Bounds | Options) -> list[str]:
     return arguments
 
 
-async def _follow(report: trio.lowlevel.FdStream, progress: Progress) -> dict[str, Any]:
-    """The child's last word; empty when it died without one."""
-    last: dict[str, Any] = {}
+async def _follow(report: trio.lowlevel.FdStream, progress: Progress) -> _Said:
+    """The child's last word; empty when it died without one, or said what it does not say."""
+    last = _Said()
     rest = b""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         while data := await report.receive_some():
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                last = json.loads(line)
-                if "phase" in last:
-                    progress(last["phase"], last["bytes"], last.get("total"))
+                last = _Said()
+                last = msgspec.json.decode(line, type=_Said)
+                if last.phase is not None:
+                    progress(last.phase, last.bytes, last.total)
             if len(rest) > _MAX_LINE:
                 break
     return last
 
 
-def _outcome(last: dict[str, Any], status: int, bounds: Bounds) -> Unpacked:
-    if "done" in last:
-        return Unpacked(**last["done"])
-    if "mismatch" in last:
-        raise ChecksumMismatch(str(last["mismatch"]))
-    if "refused" in last:
-        raise RequestError(INVALID_ARGUMENT, f"archive: {last['refused']}", {"field": "archive"})
-    if "failed" in last:
-        raise RequestError(INTERNAL, f"cannot unpack the archive: {last['failed']}")
+def _outcome(last: _Said, status: int, bounds: Bounds) -> Unpacked:
+    if last.done is not None:
+        return last.done
+    if last.mismatch is not None:
+        raise ChecksumMismatch(last.mismatch)
+    if last.refused is not None:
+        raise RequestError(INVALID_ARGUMENT, f"archive: {last.refused}", {"field": "archive"})
+    if last.failed is not None:
+        raise RequestError(INTERNAL, f"cannot unpack the archive: {last.failed}")
     if status == -signal.SIGXCPU:
         text = f"archive: unpacking it takes more than {bounds.cpu_s} s of CPU time"
         raise RequestError(INVALID_ARGUMENT, text, {"field": "archive"})
