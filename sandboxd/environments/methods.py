@@ -11,6 +11,7 @@ from sandboxd.protocol.models import NoParams
 
 
 def list_all(connection: Connection, msgid: int, params: NoParams) -> object:
+    connection.peer.require_run()
     return {"environments": [_shown(found) for found in connection.server.environments.list()]}
 
 

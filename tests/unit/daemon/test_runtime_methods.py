@@ -248,12 +248,15 @@ async def test_a_mistake_of_ours_is_one_request_s(
     await client.answer(client.send("server.health"))
 
 
-@pytest.mark.parametrize("method", ["runtime.list", "runtime.execute", "runtime.start"])
+@pytest.mark.parametrize(
+    "method",
+    ["runtime.list", "runtime.execute", "runtime.start", "package.list", "environment.list"],
+)
 async def test_who_may_not_run_jobs_runs_no_tools(
     host: Host, client: Client, connection: Connection, method: str
 ) -> None:
     connection.peer = ClientPeer(uid=1234, can_run=False, can_admin=False)
-    params = {} if method == "runtime.list" else program()
+    params = {} if method.endswith(".list") else program()
     error = await client.error(client.send(method, params))
     assert error["code"] == "permission_denied"
     assert host.peer.nothing_sent()
