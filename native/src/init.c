@@ -161,10 +161,11 @@ static struct init *stopped; /* for the signal handler */
  * as kill_rest() says. It may come late: the next process, which has not been given a job, is not
  * meant. A job cannot send it, being another user. */
 static void on_stop(int number) {
-    int error = errno;
     (void)number;
-    if (__atomic_load_n(&stopped->shared->stop, __ATOMIC_ACQUIRE) == stopped->served)
-        (void)kill(-1, SIGKILL);
+    if (__atomic_load_n(&stopped->shared->stop, __ATOMIC_ACQUIRE) != stopped->served)
+        return; /* and leaves errno alone, which the next process shares until its exec */
+    int error = errno;
+    (void)kill(-1, SIGKILL);
     errno = error;
 }
 
