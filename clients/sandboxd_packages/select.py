@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import nodesemver
 
+from sandboxd.protocol import ranges
 from sandboxd_packages.errors import NoSuchPackage
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def matching(packages: Iterable[Package], language: str, version: str = "*") -> 
     """
     of_language = {package.version: package for package in packages if package.language == language}
     try:
-        fitting = [text for text in of_language if nodesemver.satisfies(text, version, loose=False)]
+        range_ = ranges.tidy(version)
+        fitting = [text for text in of_language if nodesemver.satisfies(text, range_, loose=False)]
         return [of_language[text] for text in nodesemver.rsort(fitting, loose=False)]
     except ValueError:
         return []

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from sandboxd.protocol import names
+from sandboxd.protocol import names, ranges
 from sandboxd.protocol.errors import NOT_FOUND, RequestError, invalid
 from sandboxd.protocol.explain import show
 from sandboxd.protocol.jobs import (
@@ -25,7 +25,7 @@ from sandboxd.protocol.models import Count, FdIndices, Limits, Result, Token, Wi
 # Names of runtimes and ranges of versions are a few characters long; a range is parsed by regular
 # expressions, and a long one could be made to take them long.
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Range = Annotated[str, Meta(max_length=256)]
+Range = Annotated[str, Meta(max_length=ranges.MAX_CHARS)]
 Permissions = Annotated[int, Meta(ge=0, le=0o777)]
 
 ANY_VERSION: Final = "*"

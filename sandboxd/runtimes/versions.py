@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from sandboxd.protocol import ranges
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# semver.org, without build metadata, which says nothing about order. What begins with a number after
-# the hyphen is a distribution's revision in what tools print, and no pre-release.
+# semver.org, without build metadata, which says nothing about order. What begins with a number
+# after the hyphen is a distribution's revision in what tools print, and no pre-release.
 _NUMBER: Final = r"(?:0|[1-9][0-9]*)"
 _SEMANTIC: Final = re.compile(
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
@@ -51,7 +53,7 @@ def highest(versions: Sequence[str], range_: str) -> str | None:
     import nodesemver
 
     try:
-        found = nodesemver.max_satisfying(list(versions), range_, loose=False)
+        found = nodesemver.max_satisfying(list(versions), ranges.tidy(range_), loose=False)
     except (ValueError, RecursionError):
         return None
     return str(found) if found is not None else None

@@ -10,6 +10,7 @@ import nodesemver
 import trio
 from msgspec import Struct
 
+from sandboxd.protocol import ranges
 from sandboxd_rest.piston.models import RuntimeEntry
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 # For so long a package that somebody else installed may go unnoticed.
 _FRESH_S: Final = 1.0
 _MAX_FOUND: Final = 4096
-# A range is parsed by regular expressions, which can be made to take long over a long one.
-_MAX_RANGE: Final = 256
 
 
 class StageLimits(Struct, frozen=True):
@@ -73,10 +72,8 @@ class Catalogue:
 
 def highest(versions: list[str], wanted: str) -> str | None:
     """The highest of `versions` in the range; None for a range that is none."""
-    if len(wanted) > _MAX_RANGE:
-        return None
     try:
-        found = nodesemver.max_satisfying(versions, wanted, loose=False)
+        found = nodesemver.max_satisfying(versions, ranges.tidy(wanted), loose=False)
     except ValueError:
         return None
     return None if found is None else str(found)

@@ -1,12 +1,26 @@
 """Versions and ranges. What npm's own `semver` answers stands in the tables."""
 
 import time
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.runtimes.versions import highest, semantic
+from sandboxd_packages.index import Package
+from sandboxd_packages.select import matching
+from sandboxd_rest.piston import catalogue
+
+
+def of_the_gateway(versions: Sequence[str], range_: str) -> str | None:
+    return catalogue.highest(list(versions), range_)
+
+
+def of_packages(versions: Sequence[str], range_: str) -> str | None:
+    there = [Package("x", version, "", "") for version in versions]
+    return next((found.version for found in matching(there, "x", range_)), None)
+
 
 THERE = ("3.8.20", "3.11.2", "3.12.0", "4.0.0-rc.1", "2.7.18")
 
@@ -111,3 +125,18 @@ def test_the_longest_range_takes_no_time(piece: str) -> None:
     begin = time.process_time()
     highest(THERE, range_)
     assert time.process_time() - begin < 1.0
+
+
+@pytest.mark.parametrize("begin", ["1 -", ">", "~", "1", "*||"])
+@pytest.mark.parametrize("choose", [highest, of_the_gateway, of_packages])
+def test_blanks_take_no_time(choose: Callable[[Sequence[str], str], object], begin: str) -> None:
+    begun = time.process_time()
+    for blank in (" ", "\t", "\u2003", "\n"):
+        choose(THERE, f"{begin}{blank * 240}!")
+    assert time.process_time() - begun < 1.0
+    assert choose(["1.1.0", "2.0.0"], f">={blank * 100}1{blank * 100}<2") == "1.1.0"
+
+
+def test_no_range_is_too_long() -> None:
+    for choose in (highest, of_the_gateway, of_packages):
+        assert choose(THERE, "*||" * 86) is None
