@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sandboxd.protocol import names
+from sandboxd.protocol.errors import invalid
 from sandboxd.protocol.jobs import (
     InputFile,
     JobSpec,
@@ -101,6 +103,7 @@ def _stored(runtime: Runtime, program: Program) -> tuple[tuple[InputFile, ...], 
         is_main = index == program.sources[0]
         if is_main or not program.named[index]:
             path = _name(runtime, files[index].path, is_main=is_main)
+            _check_length(path, index)
             renamed[index] = msgspec.structs.replace(files[index], path=path)
     stored = tuple(renamed)
     if len(stored) > 1:
@@ -116,6 +119,15 @@ def _name(runtime: Runtime, path: bytes, *, is_main: bool) -> bytes:
         return directory + runtime.rename.main.encode()
     suffix = runtime.rename.extension or extension(runtime.rename.main.encode()).decode()
     return stem(path) + suffix.encode()
+
+
+def _check_length(path: bytes, index: int) -> None:
+    try:
+        names.check_name(path.decode())
+    except names.BadName as exc:
+        raise invalid(
+            f"files[{index}].name", f"{exc}, with the extension that it is given"
+        ) from None
 
 
 def _fitting(runtime: Runtime, sources: list[bytes]) -> tuple[bytes, ...]:

@@ -162,6 +162,12 @@ def test_a_new_name_that_is_taken() -> None:
     assert "'a.c' is the name of two files" in refusal(C, files=files)
 
 
+def test_a_new_name_that_is_too_long() -> None:
+    problem = refusal(C, files=[{"name": "d/" + "a" * 254, "data": "1"}])
+    assert problem.startswith("files[0].name: each part must be at most 255 bytes")
+    assert spec(C, files=[{"name": "a" * 253, "data": "1"}]).files[0].path == b"a" * 253 + b".c"
+
+
 def test_the_last_of_many_names_that_comes_twice() -> None:
     files = [{"name": f"f{n}", "data": ""} for n in range(9_999)]
     begun = time.process_time()
