@@ -7,6 +7,7 @@ Anything that answers a request just calls `send`.
 
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -36,8 +37,9 @@ _log = logging.getLogger("sandboxd.server")
 
 _READ_BYTES: Final = 256 * 1024
 _ANCILLARY: Final = ancillary_space(MAX_PENDING)
-# After so many requests in one go, other connections get their turn.
+# After so many requests in one go, or after so long, other connections get their turn.
 _REQUESTS_PER_WAKEUP: Final = 32
+_TURN_NS: Final = 2_000_000
 # Above the first nothing more is asked of the program or taken from the client, until below the
 # second.
 _HIGH_WATER: Final = 1024 * 1024
@@ -156,6 +158,7 @@ class Connection:
         """Every whole message that has come. Returns how many there were."""
         decoder = self._decoder
         count = 0
+        turn_ends = time.monotonic_ns() + _TURN_NS
         while True:
             frame = decoder.next_frame()
             if frame is NEED_DATA:
@@ -165,8 +168,9 @@ class Connection:
                 break
             self.passed.message_ended()
             count += 1
-            if count % _REQUESTS_PER_WAKEUP == 0:
+            if count % _REQUESTS_PER_WAKEUP == 0 or time.monotonic_ns() > turn_ends:
                 await self.ready()
+                turn_ends = time.monotonic_ns() + _TURN_NS
         self.passed.read_ended(partial=decoder.partial)
         return count
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 
 import msgspec
 import pytest
@@ -493,3 +494,32 @@ async def test_finish_waits_then_cancels_then_sees_answers_off(
     assert trio.current_time() - start == pytest.approx(3, abs=0.2)
     peer.result(job_id, reason=wire.REASON_CANCELLED)
     assert (await client.answer(msgid))["status"] == "cancelled"
+
+
+async def test_slow_requests_of_one_client_leave_others_their_turn(
+    client: Client, server: Server, connection: Connection
+) -> None:
+    seen = []
+
+    def slow(*_: object) -> object:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 0.003:
+            pass
+        seen.append("slow")
+        return {}
+
+    async def other() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            seen.append("other")
+
+    server.methods["server.health"] = slow
+    client.send_bytes(b"".join(client.encode(n, "server.health", {}) for n in range(6)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for n in range(6):
+            await client.answer(n)
+        nursery.cancel_scope.cancel()
+    order = "".join(what[0] for what in seen)
+    assert order.count("s") == 6
+    assert "ss" not in order
