@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from sandboxd.environments import beneath
 from sandboxd.environments.description import Defaults
 from sandboxd.environments.errors import ImportRefused
+from sandboxd.protocol.jobs import MAX_STRING_BYTES
 
 OCI: Final = "oci"
 DOCKER: Final = "docker"
@@ -26,7 +27,7 @@ DOCKER: Final = "docker"
 MAX_LAYERS: Final = 128  # Docker makes at most 127.
 _MAX_JSON_BYTES: Final = 4 * 1024 * 1024  # what registries take as a manifest
 _MAX_INDEXES: Final = 4  # an index may name another one
-_MAX_ENV_BYTES: Final = 128 * 1024
+_MAX_ENV_BYTES: Final = MAX_STRING_BYTES  # Together; then none of them is too long for execve.
 
 _LAYOUT_FILE: Final = "oci-layout"
 _INDEX_FILE: Final = "index.json"
@@ -271,6 +272,6 @@ def _defaults(config: _Config) -> Defaults:
         if not key or not equals or "\0" in variable:
             raise ImportRefused(f"the image's environment variable {variable[:80]!r} is not one")
         env[key] = value
-    if sum(len(key) + len(value) for key, value in env.items()) > _MAX_ENV_BYTES:
+    if sum(len(f"{key}={value}".encode()) for key, value in env.items()) > _MAX_ENV_BYTES:
         raise ImportRefused(f"the image's Env has more than {_MAX_ENV_BYTES} bytes")
     return Defaults(env, process.working_dir)

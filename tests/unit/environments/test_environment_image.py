@@ -177,7 +177,8 @@ def test_wrong_oci_image(at: int, put: Put, spoil: Callable[[Layout], None], mes
      (Image([LAYER], env=["novalue"]), "'novalue' is not one"),
      (Image([LAYER], env=["=x"]), "'=x' is not one"),
      (Image([LAYER], env=["A=\0"]), "is not one"),
-     (Image([LAYER], env=[f"A{n}=" + "x" * 10_000 for n in range(14)]), "more than 131072 bytes"),
+     (Image([LAYER], env=[f"A{n}=" + "x" * 10_000 for n in range(14)]), "more than 131071 bytes"),
+     (Image([LAYER], env=["A=" + "\u20ac" * 50_000]), "more than 131071 bytes"),
      (Image([LAYER], platform={"os": "linux", "architecture": OTHER}), f"is for linux/{OTHER}"),
      (Image([LAYER], platform={"os": "windows", "architecture": MACHINE}), "is for windows/")],
 )  # fmt: skip
