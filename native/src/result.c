@@ -25,6 +25,9 @@ static struct slot_msg killed(const struct slot *slot) {
 
 static void measured(const struct slot *slot, const struct slot_msg *end, struct sbx_result *ret) {
     ret->cpu_time_ns = end->usage.cpu_ns;
+    /* Some kernels count a process's time in ticks: what it was killed for, it has used. */
+    if (slot->reason == SBX_REASON_CPU_TIME && ret->cpu_time_ns < slot->cpu_ns)
+        ret->cpu_time_ns = slot->cpu_ns;
     ret->wall_time_ns = end->exec_ns ? less(end->end_ns, end->exec_ns) : 0;
     ret->memory_bytes = end->usage.memory;
     ret->memory_peak_bytes = end->usage.memory_peak;

@@ -229,6 +229,13 @@ static uint64_t earliest_cpu(const struct worker *worker, uint64_t now, uint64_t
     return now + (wait < CPU_STEP_NS ? CPU_STEP_NS : wait);
 }
 
+/* A slot that has just died of the new memory limit says so by init's pidfd. */
+static int hand_over(struct slot *slot, const struct iovec parts[2], const struct fds *fds) {
+    if (message_send(slot->sock, parts, 2, fds) >= 0 || errno == EPIPE || errno == ECONNRESET)
+        return 0;
+    return -1;
+}
+
 void slot_start(struct worker *worker, struct slot *slot, struct waiting *waiting) {
     struct fault fault = {0, 0};
     struct sbx_job *job = &waiting->job;
@@ -242,7 +249,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     bool ready = apply(slot, job, &fault) == 0;
     slot->shared->single_use =
         !slot->shared->keep && (job->mode == SBX_MODE_FRESH || slot->tainted || !worker->recycles);
-    if (!ready || message_send(slot->sock, parts, 2, &waiting->fds) < 0) {
+    if (!ready || hand_over(slot, parts, &waiting->fds) < 0) {
         if (!fault.step)
             fail(&fault, SBX_STEP_BLOB);
         result_send_unstarted(worker, job, SBX_REASON_SETUP, fault);
@@ -255,6 +262,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     slot->tenant = job->tenant;
     slot->jobs_run++;
     slot->started_ns = worker->last_start_ns = now;
+    slot->cpu_ns = 0;
     slot->deadline_ns = now + job->limits.wall_time_ns;
     slot->next_cpu_ns = earliest_cpu(worker, now, job->limits.cpu_time_ns);
 }
@@ -454,6 +462,7 @@ static void on_cpu(struct worker *worker, struct slot *slot, uint64_t now) {
                          ? slot->shared->setup_cpu_ns
                          : used;
     used = less(used, setup + slot->shared->init_cpu_ns);
+    slot->cpu_ns = used;
     if (used > limit)
         slot_kill_job(worker, slot, SBX_REASON_CPU_TIME);
     else

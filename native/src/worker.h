@@ -44,6 +44,7 @@ struct slot {
     uint64_t killed_ns;
     uint64_t deadline_ns; /* wall limit, or the limit of building and resetting */
     uint64_t next_cpu_ns; /* when the CPU limit can be reached at the earliest */
+    uint64_t cpu_ns;      /* of the job, when it was last looked at */
     uint64_t retry_at_ns;
     unsigned failures; /* in a row, of building */
 };

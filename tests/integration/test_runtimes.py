@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd import runtimes
 from sandboxd.config import Config
 from sandboxd_client import Client, ExecuteResult, RequestError
 from sandboxd_client.aio import TrioClient
@@ -281,7 +282,7 @@ def test_a_file_that_is_dropped_in(host: Host, client: Client) -> None:
 
 
 def test_a_file_that_replaces_a_builtin_one(host: Host, client: Client) -> None:
-    text = (Path(__file__).parents[2] / "sandboxd/runtimes/builtin/bash.toml").read_text()
+    text = (Path(runtimes.__file__).parent / "builtin/bash.toml").read_text()
     (host.runtimes / "bash.toml").write_text(text.replace('"{main}"', '"-c", "echo mine"'))
     assert client.execute("bash", ["x"]).last.stdout == b"mine\n"
     (host.runtimes / "bash.toml").unlink()
