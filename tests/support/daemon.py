@@ -44,7 +44,7 @@ class Daemon:
                     "uid_base": self.uids.start,
                     "state_directory": str(directory / "state"),
                     "runtimes_directory": str(directory / "runtimes"),
-                "detect_at_start": False,  # It keeps the machine busy for a while.
+                    "detect_at_start": False,  # It keeps the machine busy for a while.
                     **settings,
                 }
             )
