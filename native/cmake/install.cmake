@@ -37,8 +37,10 @@ add_custom_command(
           ${generated}/cdef.h ${generated}/_native.c
   DEPENDS ${header} ${CMAKE_CURRENT_SOURCE_DIR}/ffi_build.py
   VERBATIM)
-Python_add_library(_native MODULE ${generated}/_native.c ${src}/report.c)
-target_include_directories(_native PRIVATE ${include})
+Python_add_library(_native MODULE ${generated}/_native.c ${src}/report.c
+  ${src}/policy/unpack_filters.c)
+add_dependencies(_native seccomp_unpack_policy)
+target_include_directories(_native PRIVATE ${include} ${generated})
 target_compile_definitions(_native PRIVATE Py_LIMITED_API=0x030b0000)
 target_link_libraries(_native PRIVATE sbx_hardening)
 set_target_properties(_native PROPERTIES PREFIX "" SUFFIX ".abi3.so" C_VISIBILITY_PRESET hidden)

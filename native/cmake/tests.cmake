@@ -3,9 +3,10 @@
 enable_testing()
 file(GLOB parts CONFIGURE_DEPENDS ${src}/*.c)
 list(REMOVE_ITEM parts ${src}/probe.c ${src}/helper.c)
+list(APPEND parts ${src}/policy/unpack_filters.c)
 
 add_library(helper_parts STATIC ${parts})
-add_dependencies(helper_parts seccomp_policy)
+add_dependencies(helper_parts seccomp_policy seccomp_unpack_policy)
 target_include_directories(helper_parts PUBLIC ${src})
 target_link_libraries(helper_parts PUBLIC sbx_warnings sbx_sanitizers)
 

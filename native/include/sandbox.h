@@ -245,4 +245,14 @@ struct sbx_collected {
 const char *sbx_step_name(unsigned step);
 const char *sbx_step_hint(unsigned step);
 
+/* The seccomp programs of the process that unpacks archives, arrays of struct sock_filter; see
+ * policy/unpack_policy.c. */
+enum sbx_filter {
+    SBX_FILTER_BASE,
+    SBX_FILTER_NO_PROCESS,
+    SBX_FILTER_NO_PROGRAM,
+};
+
+const void *sbx_unpack_filter(enum sbx_filter which, uint32_t *ret_bytes);
+
 #endif

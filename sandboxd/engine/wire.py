@@ -261,3 +261,17 @@ def step_name(step: int) -> str:
 
 def step_hint(step: int) -> str:
     return str(ffi.string(lib.sbx_step_hint(step)).decode())
+
+
+def unpack_filters() -> tuple[bytes, ...]:
+    """The seccomp programs of the child that unpacks, in the order of `sandboxd.unpack.seccomp`."""
+    return tuple(
+        _filter(which)
+        for which in (lib.SBX_FILTER_BASE, lib.SBX_FILTER_NO_PROCESS, lib.SBX_FILTER_NO_PROGRAM)
+    )
+
+
+def _filter(which: int) -> bytes:
+    size = ffi.new("uint32_t *")
+    program = lib.sbx_unpack_filter(which, size)
+    return bytes(ffi.buffer(program, size[0]))

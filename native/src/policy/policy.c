@@ -1,5 +1,5 @@
 /*
- * Writes the seccomp policy as a C header: a build-time program, the only user of libseccomp.
+ * Writes the seccomp policy of jobs as a C header: a build-time program.
  *
  * Theory of operation. The policy is a deny list, because an allow list breaks with each new C
  * library; what is denied fails with an errno and the program goes on. libseccomp compiles the
@@ -24,14 +24,13 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
+
+#include "emit.h"
 
 #if defined(__x86_64__)
 #define NATIVE_AUDIT_ARCH AUDIT_ARCH_X86_64
@@ -50,8 +49,7 @@ enum {
     NR_STATMOUNT = 457,
     NR_LISTMOUNT = 458,
     NR_OPEN_TREE_ATTR = 467,
-    SOCKET_TYPE_MASK = 0xf,  /* SOCK_TYPE_MASK of the kernel; above it are SOCK_CLOEXEC and so on */
-    MAX_INSTRUCTIONS = 4096, /* BPF_MAXINSNS */
+    SOCKET_TYPE_MASK = 0xf, /* SOCK_TYPE_MASK of the kernel; above it are SOCK_CLOEXEC and so on */
 };
 
 struct denied {
@@ -255,11 +253,6 @@ static const struct sock_filter prologue[] = {
     ALLOW,
 };
 
-__attribute__((noreturn)) static void die(const char *what, int error) {
-    fprintf(stderr, "policy: %s: %s\n", what, strerror(error));
-    exit(1);
-}
-
 static void deny_calls(scmp_filter_ctx filter) {
     for (size_t i = 0; i < sizeof denied_calls / sizeof *denied_calls; i++) {
         const struct denied *d = &denied_calls[i];
@@ -297,8 +290,7 @@ static void deny_core_limit(scmp_filter_ctx filter) {
 /* Returns the number of instructions that libseccomp made of the two tables. */
 static size_t compile_tables(struct sock_filter *ret_program) {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    int memfd = memfd_create("policy", MFD_CLOEXEC);
-    if (!filter || memfd < 0)
+    if (!filter)
         die("cannot begin a filter", errno);
     /* 2 = a binary tree of call numbers. */
     int error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
@@ -309,21 +301,7 @@ static size_t compile_tables(struct sock_filter *ret_program) {
     deny_calls(filter);
     deny_arguments(filter);
     deny_core_limit(filter);
-    error = seccomp_export_bpf(filter, memfd);
-    if (error)
-        die("cannot export the filter", -error);
-    seccomp_release(filter);
-    ssize_t bytes = pread(memfd, ret_program, MAX_INSTRUCTIONS * sizeof *ret_program, 0);
-    if (bytes <= 0 || (size_t)bytes % sizeof *ret_program)
-        die("cannot read the filter back", bytes < 0 ? errno : EIO);
-    close(memfd);
-    return (size_t)bytes / sizeof *ret_program;
-}
-
-static void print_program(FILE *out, const struct sock_filter *program, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        fprintf(out, "    {0x%04x, %u, %u, 0x%08x},\n", program[i].code, program[i].jt,
-                program[i].jf, program[i].k);
+    return export_filter(filter, ret_program);
 }
 
 int main(int argc, char **argv) {
