@@ -23,6 +23,7 @@ from sandboxd.unpack.bounds import Bounds, Options
 from sandboxd.unpack.confine import confine
 from sandboxd.unpack.extract import Extraction
 from sandboxd.unpack.refused import Refused
+from sandboxd.unpack.seccomp import Filters
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # The daemon runs before the jobs (-10); this may wait for them.
@@ -60,9 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(**{name: arguments[name] for name in _fields(Options)})
     _limit_self(bounds, arguments["parent"])
     spool = None if arguments["spool"] < 0 else arguments["spool"]
+    filters: Filters = arguments["filters"]
     try:
         confine(arguments["into"])
-        done = unpack(arguments["archive"], arguments["into"], spool, bounds, options, report)
+        filters.begin()
+        done = unpack(
+            arguments["archive"], arguments["into"], spool, filters, bounds, options, report
+        )
     except Refused as exc:
         report.say(refused=str(exc))
     except _Mismatch as exc:
@@ -80,7 +85,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def unpack(
-    archive: int, into: int, spool: int | None, bounds: Bounds, options: Options, report: Report
+    archive: int,
+    into: int,
+    spool: int | None,
+    filters: Filters,
+    bounds: Bounds,
+    options: Options,
+    report: Report,
 ) -> dict[str, object]:
     """Everything, in order. Raises Refused, _Mismatch, OSError, MemoryError or source.DAMAGED."""
     report.begin("download")
@@ -97,7 +108,9 @@ def unpack(
         size,
         bounds,
         lambda done: report.progress("unpack", done, size),
+        filters.in_decompressor,
     )
+    filters.last()
     extraction = Extraction(into, bounds, options)
     try:
         extraction.run(plain)
@@ -156,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("archive", "into", "report"):
         parser.add_argument(f"--{name}", type=int, required=True, metavar="FD")
     parser.add_argument("--spool", type=int, default=-1, metavar="FD")
+    parser.add_argument("--filters", type=Filters.decode, required=True, metavar="BASE64")
     parser.add_argument("--parent", type=int, default=0, metavar="PID")
     for field in (*dataclasses.fields(Bounds), *dataclasses.fields(Options)):
         name = f"--{field.name.replace('_', '-')}"

@@ -1,11 +1,11 @@
-"""What the child cannot do even when an archive has taken it over: Landlock, landlock(7).
+"""What the child cannot reach even when an archive has taken it over: Landlock, landlock(7).
 
 Decompressors are C code that reads what anybody may have made. From here on this process writes
 beneath one directory, reads what the interpreter and zstd need, connects to nothing over TCP, and
 neither signals nor traces a process that is not its own. Descriptors that are open stay usable, and
-Landlock knows nothing of modes and times (chmod(2) of what is the daemon's goes on being possible)
-nor of Unix sockets that have a path. On a kernel without Landlock (before 5.19, or where it is not
-switched on) the rest of the defence has to do: no privileges, no other descriptors, limits.
+Landlock knows nothing of modes and times nor of Unix sockets that have a path: `seccomp` does. On a
+kernel without Landlock (before 5.19, or where it is not switched on) the rest of the defence has to
+do: the filter, no privileges, no other descriptors, limits.
 """
 
 from __future__ import annotations

@@ -21,7 +21,9 @@ from msgspec import Struct
 
 import sandboxd
 from sandboxd.engine.memfd import sealed_memfd
+from sandboxd.engine.wire import unpack_filters
 from sandboxd.protocol.errors import INTERNAL, INVALID_ARGUMENT, RequestError
+from sandboxd.unpack.seccomp import encode
 
 if TYPE_CHECKING:
     from sandboxd.unpack.bounds import Bounds, Options
@@ -119,6 +121,7 @@ def _start(
                 os.path.realpath(sys.executable),
                 *("-I", "-S", f"/proc/self/fd/{program}"),
                 *(f"--{name}={fd}" for name, fd in descriptors.items()),
+                f"--filters={_FILTERS}",
                 f"--parent={os.getpid()}",
                 *_arguments(bounds),
                 *_arguments(options),
@@ -197,3 +200,4 @@ def _program() -> bytes:
 
 
 _PROGRAM: Final = _program()
+_FILTERS: Final = encode(unpack_filters())

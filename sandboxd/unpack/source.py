@@ -88,10 +88,20 @@ class Plain:
     """The archive's plain bytes, bounded; `read` is all that tarfile needs."""
 
     def __init__(
-        self, archive: int, size: int, bounds: Bounds, progress: Callable[[int], None]
+        self,
+        archive: int,
+        size: int,
+        bounds: Bounds,
+        progress: Callable[[int], None],
+        in_decompressor: Callable[[], None],
     ) -> None:
-        """``archive`` is a regular file of ``size`` bytes, and stays the caller's."""
+        """``archive`` is a regular file of ``size`` bytes, and stays the caller's.
+
+        Decompresses nothing yet, but starts the program for that where one is needed, which calls
+        ``in_decompressor`` first.
+        """
         self._archive = archive
+        self._in_decompressor = in_decompressor
         self._progress = progress
         self._most = bounds.total_bytes + _MEMBER_OVERHEAD * bounds.members
         self._ratio = bounds.ratio
@@ -118,7 +128,11 @@ class Plain:
         command = ["/usr/bin/zstd", "-d", "-c", "-q", "--no-progress"]
         try:
             self._unzstd = subprocess.Popen(
-                command, stdin=self._archive, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                command,
+                stdin=self._archive,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                preexec_fn=self._in_decompressor,
             )
         except OSError as exc:
             raise Refused(f"zstd archives need /usr/bin/zstd: {exc.strerror}") from None
@@ -148,10 +162,8 @@ class Plain:
             raise Refused("the archive is damaged: zstd cannot unpack it to its end")
 
     def close(self) -> None:
-        """Ends the decompressor."""
-        if self._unzstd is not None:
-            self._unzstd.kill()
-            self._unzstd.wait()
+        """A decompressor that has more to say ends by that, or at the latest with this process,
+        which may send no signal."""
         self._file.close()
 
 
