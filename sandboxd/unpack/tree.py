@@ -85,6 +85,8 @@ class Tree:
         """Another name of a file that is there."""
         if source == parts:
             raise Refused(f"{shown(b'/'.join(parts))} is a link to itself")
+        if source[: len(parts)] == parts:
+            raise _no_source(parts, source)  # To take its place would remove it.
         directory = os.dup(self._existing(source[:-1], parts))
         try:
             self._check_source(directory, source, parts)

@@ -200,6 +200,13 @@ async def test_in_a_layer_no_whiteout_leads_out(place: Place) -> None:
     assert (place.root / "l").read_text() == "instead"
 
 
+async def test_in_a_layer_no_link_takes_the_place_of_its_file(place: Place) -> None:
+    await place.unpack(archive(member("d/f", b"kept")))
+    refusal = await place.refusal(archive(_hardlink("d", "d/f")), layer=True)
+    assert "'d' is a link to 'd/f', which is no earlier file" in refusal
+    assert place.tree() == {"d": "/", "d/f": "kept"}
+
+
 def test_it_ends_with_the_daemon(tmp_path: Path) -> None:
     """The child is killed by the kernel when who started it is."""
     script = """
