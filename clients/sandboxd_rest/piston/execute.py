@@ -46,6 +46,9 @@ class Execute:
             result = await while_connected(request, partial(self._link.execute, params))
         except RequestError as error:
             raise self.refusal(error, values) from error
+        except Refusal:
+            self._runtimes.forget()  # The daemon is gone; the next one may have others.
+            raise
         self._count(result)
         last = result.run or result.compile
         if last is not None and last.status == status.CANCELLED:
