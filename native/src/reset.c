@@ -192,7 +192,8 @@ int slot_reset(struct pristine *pristine, struct fault *fault) {
     if (ipc_is_unused(pristine) < 0)
         return fail(fault, SBX_STEP_RESET);
     if (untouched(pristine))
-        return note(pristine) < 0 ? fail(fault, SBX_STEP_RESET) : 0;
+        return clock_gettime(CLOCK_REALTIME, &pristine->taken) < 0 ? fail(fault, SBX_STEP_RESET)
+                                                                   : 0;
     for (int i = 0; i < PLACES; i++)
         if (restore_place(pristine, i, &budget) < 0)
             return fail(fault, SBX_STEP_RESET);
