@@ -130,7 +130,8 @@ def test_memory_of_the_next_job_is_its_own(client: Client) -> None:
     run(client, "static_array", limits=SMALL)
     for _ in range(6):
         again = run(client, "touch_memory", str(4 * MIB)).memory_bytes
-        assert abs(again - alone) < 768 * KIB
+        # The counters move in batches on each CPU: no two runs are charged the same.
+        assert 4 * MIB <= again < alone + 768 * KIB
 
 
 def _killed_for_memory(slot: Path) -> bool:
