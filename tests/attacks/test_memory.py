@@ -17,7 +17,7 @@ SMALL = {"memory_bytes": 32 * MIB}
 @pytest.mark.parametrize("name", ["static_array", "heap_grow"])
 def test_more_memory_than_allowed(client: Client, name: str) -> None:
     """M1, M2: memory_limit, not a bare signal; the peak is the limit, less what was charged to the
-    sandbox before the job: itself and up to 2 MiB of page cache, which the job's memory replaced."""
+    sandbox before the job: itself and up to 2 MiB of page cache, whose place the job took."""
     result = run(client, name, limits=SMALL)
     assert result.status == "memory_limit"
     assert result.stdout == b""
