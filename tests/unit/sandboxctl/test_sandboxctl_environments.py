@@ -96,6 +96,7 @@ def test_half_a_directory_never_becomes_an_archive(
     tar.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin")
     got: list[bytes] = []
+    read = threading.Event()
 
     def script(peer: Peer) -> None:
         peer.request()
@@ -103,10 +104,12 @@ def test_half_a_directory_never_becomes_an_archive(
             peer.request()
         with open(peer.fds[0], "rb") as archive:
             got.append(archive.read())
+        read.set()
 
     path = daemon_with(script)
     assert environments(path, world, "import", "deb", str(tmp_path / "root")) == 1
     assert world.stderr_text == ("sandboxctl: the directory could not be packed: tar: x: no\n")
+    assert read.wait(10), "the daemon reads on after the command has ended"
     assert len(got[0]) > 20_000
     assert bytes(1024) not in got[0][-1024:], "the end of the archive was not sent"
     with pytest.raises(tarfile.ReadError), tarfile.open(fileobj=io.BytesIO(got[0])) as archive:
