@@ -33,8 +33,7 @@ test: test-c test-py ## All tests: C with sanitizers, then Python against the re
 
 test-py: native
 	@flock .ci .ci/languages
-	@$(PY) -m pytest || { echo "once more what failed: busy machines upset times and counters"; \
-	    $(PY) -m pytest --last-failed --last-failed-no-failures none; }
+	@$(PY) -m pytest
 
 test-c: $(READY) ## The C tests alone
 	@flock .ci .ci/build tests

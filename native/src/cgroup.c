@@ -22,7 +22,7 @@ enum {
     /* Memory counters are charged in batches of 64 pages on each CPU (MEMCG_CHARGE_BATCH); below
      * this much a difference says nothing about page cache. */
     NOISE_BYTES = 1 << 20,
-    STALE_BYTES = 2 << 20, /* of page cache, before a job is made to start without it */
+    STALE_BYTES = 1 << 20, /* of page cache, before a job is made to start without it */
 };
 
 static int open_in(int dir, const char *name, int flags) {
