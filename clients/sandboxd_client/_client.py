@@ -6,6 +6,7 @@ from _collections import deque  # type: ignore[import-not-found]
 
 from sandboxd.protocol.errors import LocalProtocolError, RequestError
 from sandboxd_client._connection import Connection
+from sandboxd_client._functions import FunctionCalls
 from sandboxd_client._wire import (
     Notification,
     Response,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     )
 
 
-class Client:
+class Client(FunctionCalls):
     """A connection to the daemon; each call blocks until it is answered.
 
     One thread at a time may use it. Jobs that were started belong to the connection: closing it

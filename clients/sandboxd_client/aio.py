@@ -19,6 +19,7 @@ from sandboxd_client import _aio_job
 from sandboxd_client._aio_job import TrioExecutionHandle, TrioJobHandle, Waiter
 from sandboxd_client._archive import OpenArchive
 from sandboxd_client._connection import RECEIVE_BYTES, SURELY_TAKEN_BYTES, find_socket, rights
+from sandboxd_client._functions import FunctionCalls
 from sandboxd_client._wire import (
     Notification,
     Response,
@@ -55,7 +56,7 @@ _DETECTION_S = 30.0
 __all__ = ["TrioClient", "TrioExecutionHandle", "TrioJobHandle"]
 
 
-class TrioClient:
+class TrioClient(FunctionCalls):
     """A connection to the daemon for any number of tasks.
 
     Jobs that were started belong to the connection: closing it cancels them. After ConnectionLost

@@ -157,3 +157,111 @@ class Job(RunOptions, total=False):
 
     argv: Required[Sequence[Text]]
     compile: Stage
+
+
+class CallerOptions(TypedDict, total=False):
+    """Who asks: the secret of a key, and for administrators whose functions are meant."""
+
+    key: str
+    tenant: int
+
+
+class FunctionFile(TypedDict, total=False):
+    """A file that comes with a function."""
+
+    path: Required[str]
+    data: Required[Text]
+    mode: int
+
+
+class FunctionInput(TypedDict, total=False):
+    """A file that an execution is given."""
+
+    id: Required[str]
+    path: Required[str]
+    name: str
+    required: bool
+
+
+class FunctionOutput(TypedDict, total=False):
+    """A file that an execution leaves."""
+
+    id: Required[str]
+    path: Required[str]
+    name: str
+
+
+class FunctionFields(CallerOptions, total=False):
+    """What a function is made of."""
+
+    space: str
+    code: str
+    language: str
+    version: str
+    command: Sequence[Text]
+    environment: str
+    env: Mapping[str, str]
+    files: Sequence[FunctionFile]
+    inputs: Sequence[FunctionInput]
+    outputs: Sequence[FunctionOutput]
+    context: Mapping[str, str]
+    limits: Limits
+    metadata: Mapping[str, object]
+    check: bool
+
+
+class FunctionChanges(FunctionFields, total=False):
+    """What to change of a function."""
+
+    new_name: str
+    kind: str
+
+
+class FunctionsOptions(CallerOptions, total=False):
+    """Which functions to list."""
+
+    space: str
+    kind: str
+    after: str
+    limit: int
+
+
+class CallOptions(CallerOptions, total=False):
+    """How to call a function."""
+
+    space: str
+    stdin: Text
+    limits: Limits
+    log: bool
+    client: str
+
+
+class RunFunctionOptions(CallerOptions, total=False):
+    """How to run a function."""
+
+    space: str
+    stdin: Text
+    inputs: Mapping[str, Text]
+    limits: Limits
+    wait: bool
+    log: bool
+
+
+class ExecutionsOptions(CallerOptions, total=False):
+    """Which executions to list."""
+
+    space: str
+    name: str
+    status: str
+    after: str
+    limit: int
+
+
+class KeyFields(CallerOptions, total=False):
+    """What a key is for."""
+
+    space: str
+    function: str
+    max_memory_bytes: int
+    max_time_ns: int
+    max_executions: int

@@ -78,6 +78,10 @@ class JobSpec(Struct, frozen=True):
     stream: bool = False
     stdin_stream: bool = False
     fds: FdIndices | None = None
+    # What only the daemon's own parts ask for.
+    result_bytes: int = 0  # At most so much is taken of what it writes to descriptor 3; 0: none.
+    partition: int = 0  # A slot that served one never serves another, nor a job without.
+    warm: bool = False  # argv begins with python3: an interpreter that waits may run it.
 
 
 def job_spec(params: JobParams, *, started: bool = False, field: str = "") -> JobSpec:

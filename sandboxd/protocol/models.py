@@ -145,6 +145,9 @@ class Result(Struct, frozen=True):
     # A name is bytes where it is not UTF-8.
     files: dict[str | bytes, bytes] | UnsetType = UNSET
     files_truncated: bool | UnsetType = UNSET
+    # Of a function's job: what it wrote to descriptor 3.
+    result: bytes | UnsetType = UNSET
+    result_truncated: bool | UnsetType = UNSET
 
 
 class StagesResult(Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from sandboxd.protocol import environments, models, packages, runtimes
+from sandboxd.protocol import environments, functions, models, packages, runtimes
 from sandboxd.protocol.errors import NOT_FOUND, RemoteProtocolError, RequestError
 from sandboxd.protocol.explain import explain
 
@@ -55,6 +55,7 @@ METHODS: Final[dict[str, type[Struct]]] = {
     "runtime.list": models.NoParams,
     "runtime.execute": runtimes.ExecuteParams,
     "runtime.start": runtimes.ExecuteParams,
+    **functions.METHODS,
 }
 
 _request_decoder = msgspec.msgpack.Decoder(Request)
