@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-    SBX_ABI = 2,
+    SBX_ABI = 3,
     /* Largest blob that rides in the message itself; a larger one comes as a memfd. */
     SBX_INLINE_BLOB = 65536,
     /* Largest output (stdout + stderr + segments) in the result message; else a memfd. */
@@ -66,6 +66,8 @@ enum sbx_job_flag {
     SBX_JOB_HOLD = 1 << 3,     /* keep slot and work directory for a job with after = job_id */
     SBX_JOB_COLLECT = 1 << 4,  /* no program: copy files that match the blob's patterns to the
                                   descriptor passed as stdout (see job.c, collected stream) */
+    SBX_JOB_WARM = 1 << 5,     /* argv begins with the prepared interpreter's name: it may run the
+                                  program without an exec (see warm.c) */
 };
 
 /* Bits of fd_mask; passed descriptors come in this order. */
@@ -74,6 +76,7 @@ enum sbx_fd {
     SBX_FD_STDIN = 1 << 1,
     SBX_FD_STDOUT = 1 << 2,
     SBX_FD_STDERR = 1 << 3,
+    SBX_FD_RESULT = 1 << 4, /* becomes the program's descriptor 3 */
 };
 
 /* Steps of set-up: sbx_step_name() and sbx_step_hint() (report.c) turn them into text. */
@@ -131,15 +134,17 @@ struct sbx_limits {
 
 struct sbx_job {
     uint32_t type;
-    uint32_t flags;    /* enum sbx_job_flag */
-    uint64_t job_id;   /* chosen by sandboxd, never 0, never used twice */
-    uint64_t after;    /* 0, or the job_id whose held slot this job continues in */
-    uint32_t tenant;   /* a recycled slot never passes from one tenant to another */
-    uint32_t mode;     /* enum sbx_mode */
-    uint32_t mounts;   /* bit n: extra directory n of the helper's configuration */
-    uint32_t fd_mask;  /* enum sbx_fd */
-    uint32_t blob_len; /* bytes of blob after this struct; 0 when it comes as a memfd */
-    uint32_t root;     /* 0: the host's directories; else of SBX_MSG_ROOT */
+    uint32_t flags;     /* enum sbx_job_flag */
+    uint64_t job_id;    /* chosen by sandboxd, never 0, never used twice */
+    uint64_t after;     /* 0, or the job_id whose held slot this job continues in */
+    uint32_t tenant;    /* a recycled slot never passes from one tenant to another, */
+    uint32_t partition; /* nor within a tenant from one partition to another */
+    uint32_t mode;      /* enum sbx_mode */
+    uint32_t mounts;    /* bit n: extra directory n of the helper's configuration */
+    uint32_t fd_mask;   /* enum sbx_fd */
+    uint32_t blob_len;  /* bytes of blob after this struct; 0 when it comes as a memfd */
+    uint32_t root;      /* 0: the host's directories; else of SBX_MSG_ROOT */
+    uint32_t reserved;
     struct sbx_limits limits;
 };
 

@@ -27,7 +27,7 @@ enum {
     INIT_UID = 0,   /* in the slot's user namespace */
     JOB_UID = 1000, /* in the slot's user namespace */
     MAX_READONLY = 64,
-    MAX_FDS = 4,     /* most descriptors in one message */
+    MAX_FDS = 5,     /* most descriptors in one message */
     COUNTER_FDS = 6, /* of the cgroup, for init */
 };
 

@@ -23,7 +23,11 @@ struct incoming {
     char blob[SBX_INLINE_BLOB];
 };
 
-enum { MAX_POINTERS = 1024 }; /* to argv and env without a mapping of their own */
+enum {
+    MAX_POINTERS = 1024, /* to argv and env without a mapping of their own */
+    RESULT_FD = 3,
+    JOB_FDS,
+};
 
 /* Used by one prepared process after another, never by two at once. */
 static struct incoming incoming;
@@ -124,13 +128,16 @@ static int stdin_pipe(const struct job_spec *spec) {
     return n == (ssize_t)spec->stdin_len ? ends[0] : -1;
 }
 
-static int set_stdio(const int fd[3], bool tty) {
-    for (int i = 0; i < 3; i++)
+/* What was passed has higher numbers: 0 to 3 were taken when it came. The last is for a result, and
+ * mostly not there. */
+static int set_descriptors(const int fd[JOB_FDS], bool tty) {
+    int count = fd[RESULT_FD] < 0 ? RESULT_FD : JOB_FDS;
+    for (int i = 0; i < count; i++)
         if (dup2(fd[i], i) < 0)
             return -1;
     if (tty && ioctl(0, TIOCSCTTY, 0) < 0)
         return -1;
-    return sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+    return sys_close_range((unsigned)count, ~0u, CLOSE_RANGE_CLOEXEC);
 }
 
 /* NULL-terminated pointers to count strings from *at on; *at is moved behind them. */
@@ -197,7 +204,7 @@ static void mark_start(struct slot_shared *shared) {
 }
 
 _Noreturn static void become(const struct sbx_job *job, const struct job_spec *spec,
-                             const int stdio[3], int work, struct slot_shared *shared) {
+                             const int stdio[JOB_FDS], int work, struct slot_shared *shared) {
     const char *at = spec->strings;
     char **room = room_for_pointers(spec);
     if (!room || !spec->argc)
@@ -213,7 +220,7 @@ _Noreturn static void become(const struct sbx_job *job, const struct job_spec *s
     }
     if (*spec->cwd)
         TRY(SBX_STEP_CWD, change_directory(spec->cwd));
-    TRY(SBX_STEP_TTY, set_stdio(stdio, job->flags & SBX_JOB_TTY));
+    TRY(SBX_STEP_TTY, set_descriptors(stdio, job->flags & SBX_JOB_TTY));
     TRY(SBX_STEP_RLIMIT, set_limits(&job->limits)); /* last: open_files may be less than three */
     mark_start(shared);
     execute(argv, env);
@@ -251,10 +258,11 @@ void job_main(int sock, struct slot_shared *shared) {
     const struct sbx_job *job = &incoming.job;
     unsigned at = 0;
     int blob_fd = next_fd(&fds, &at, job->fd_mask, SBX_FD_BLOB);
-    int stdio[3];
+    int stdio[JOB_FDS];
     stdio[0] = next_fd(&fds, &at, job->fd_mask, SBX_FD_STDIN);
     stdio[1] = next_fd(&fds, &at, job->fd_mask, SBX_FD_STDOUT);
     stdio[2] = next_fd(&fds, &at, job->fd_mask, SBX_FD_STDERR);
+    stdio[RESULT_FD] = next_fd(&fds, &at, job->fd_mask, SBX_FD_RESULT);
 
     const char *blob;
     struct job_spec spec;

@@ -382,7 +382,7 @@ int root_build(const struct slot_plan *plan, int tree, struct root *ret, struct 
                      : add_directories(root, config, &sources)) < 0)
         return fail(fault, SBX_STEP_MOUNT);
     close_sources(config, &sources);
-    if (!environment && add_etc(root) < 0)
+    if (!environment && (add_etc(root) < 0 || symlinkat("work/task", root, "task") < 0))
         return fail(fault, SBX_STEP_ROOT);
     if (add_dev(dev) < 0)
         return fail(fault, SBX_STEP_DEV);

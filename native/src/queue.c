@@ -48,7 +48,8 @@ static bool serves(const struct slot *slot, const struct sbx_job *job) {
         return false;
     if (!slot->jobs_run)
         return true;
-    return job->mode == SBX_MODE_RECYCLED && slot->tenant == job->tenant;
+    return job->mode == SBX_MODE_RECYCLED && slot->tenant == job->tenant &&
+           slot->partition == job->partition;
 }
 
 static struct slot *find_held(struct worker *worker, uint64_t job_id) {

@@ -36,7 +36,7 @@ static void forget(struct slot *slot) {
     slot->sock = slot->init_pidfd = slot->tmpfs = slot->network = -1;
     slot->output_fd[0] = slot->output_fd[1] = slot->writer_fd[0] = slot->writer_fd[1] = -1;
     slot->builder = 0;
-    slot->tenant = 0;
+    slot->tenant = slot->partition = 0;
     slot->jobs_run = slot->held_by = 0;
     slot->tainted = slot->lo_up = slot->active = false;
     slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
@@ -260,6 +260,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     slot->active = true;
     worker->running++;
     slot->tenant = job->tenant;
+    slot->partition = job->partition;
     slot->jobs_run++;
     slot->started_ns = worker->last_start_ns = now;
     slot->cpu_ns = 0;

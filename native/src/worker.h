@@ -27,12 +27,13 @@ struct slot {
     struct cgroup cgroup;
     struct output output;
 
-    uint32_t mounts;   /* what it is built with: extra directories, */
-    uint32_t root;     /* and an environment, or 0 */
-    uint32_t tenant;   /* whose jobs it has run, once jobs_run > 0 */
-    uint64_t jobs_run; /* in this life */
-    uint64_t held_by;  /* the job whose next stage comes here */
-    bool tainted;      /* must not be recycled */
+    uint32_t mounts;    /* what it is built with: extra directories, */
+    uint32_t root;      /* and an environment, or 0 */
+    uint32_t tenant;    /* whose jobs it has run, once jobs_run > 0, */
+    uint32_t partition; /* and which of the tenant's */
+    uint64_t jobs_run;  /* in this life */
+    uint64_t held_by;   /* the job whose next stage comes here */
+    bool tainted;       /* must not be recycled */
     bool lo_up;
     uint64_t disk_bytes;
     uint32_t disk_inodes;

@@ -18,6 +18,7 @@ from sandboxd.protocol.models import Result, StagesResult
 
 if TYPE_CHECKING:
     from sandboxd.engine.jobs import Engine
+    from sandboxd.engine.memfd import Memory
     from sandboxd.engine.roots import Root
 
 Outcome = Result | StagesResult | RequestError
@@ -37,9 +38,11 @@ class Stdio:
     stdin: int | None = None
     stdout: int | None = None
     stderr: int | None = None
+    result: int | None = None
 
     def close(self) -> None:
-        close_all([fd for fd in (self.stdin, self.stdout, self.stderr) if fd is not None])
+        fds = (self.stdin, self.stdout, self.stderr, self.result)
+        close_all([fd for fd in fds if fd is not None])
 
 
 NO_STDIO: Final = Stdio()
@@ -68,6 +71,7 @@ class Job:
         "held",
         "limits",
         "line",
+        "memory",
         "mode",
         "mounts",
         "plain",
@@ -95,6 +99,7 @@ class Job:
         self.held: Held | None = None
         self.size = len(spec.run.stdin)
         self.stdio = NO_STDIO
+        self.memory: Memory | None = None  # What becomes descriptor 3.
         self.plain = not (spec.compile or spec.collect or spec.stream or spec.stdin_stream)
         self.done: Callable[[Outcome], None] = nobody
         self.run_in_task: Callable[[], None] | None = None

@@ -7,8 +7,10 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
+import msgspec
 import trio
 from msgspec.structs import astuple
 
@@ -28,7 +30,7 @@ from sandboxd.engine.job import (
     Stdio,
     nobody,
 )
-from sandboxd.engine.memfd import sealed_memfd
+from sandboxd.engine.memfd import open_memfd, sealed_memfd
 from sandboxd.engine.results import StageEnd
 from sandboxd.engine.roots import Roots
 from sandboxd.engine.scheduler import Scheduler
@@ -140,6 +142,8 @@ class Engine:
         job.state = ENDED
         if job.spec.compile is not None and isinstance(outcome, Result):
             outcome = StagesResult(outcome)  # It ended before or instead of its first stage.
+        if job.memory is not None:
+            outcome = _with_result(job, outcome)
         job.spec = NOTHING  # Its input may be large, and the job be kept for a late job.wait.
         if job.stdio is not NO_STDIO:
             job.stdio.close()
@@ -209,10 +213,15 @@ class Engine:
         job_id = next(self._ids)
         mask = 0
         fds: tuple[int, ...] = ()
+        if spec.warm:
+            flags |= wire.JOB_WARM
+        if spec.result_bytes and stage is spec.run:
+            stdio = _with_memory(job, stdio)
         if stdio is not NO_STDIO or len(blob) > wire.INLINE_BLOB or stage.stdin is not inline:
             big = stage.stdin if stage.stdin is not inline else b""
             mask, fds, blob = _descriptors(stdio, blob, big)
-        values = (flags, job_id, after, job.tenant, job.mode, job.mounts, mask, len(blob), root)
+        place = (job.tenant, spec.partition, job.mode, job.mounts)
+        values = (flags, job_id, after, *place, mask, len(blob), root, 0)
         header = wire.JOB.pack(wire.MSG_JOB, *values, *astuple(limits), 0)
         job.stage_id = job_id
         self._active[job_id] = on_end
@@ -285,6 +294,40 @@ class Engine:
             on_end(None)
 
 
+def _with_memory(job: Job, stdio: Stdio) -> Stdio:
+    """``stdio`` with what becomes descriptor 3. Raises OSError, and closes ``stdio`` then."""
+    try:
+        job.memory = open_memfd("sandboxd-result")
+        return replace(stdio, result=job.memory.duplicate())
+    except OSError:
+        stdio.close()
+        raise
+
+
+def _with_result(job: Job, outcome: Outcome) -> Outcome:
+    """The outcome with what the program wrote to descriptor 3, where it ran."""
+    memory, job.memory = job.memory, None
+    if memory is None:
+        return outcome
+    try:
+        data = memory.read(job.spec.result_bytes + 1)
+    finally:
+        memory.close()
+    most = job.spec.result_bytes
+    if isinstance(outcome, StagesResult):
+        if outcome.run is None:
+            return outcome
+        run = msgspec.structs.replace(
+            outcome.run, result=data[:most], result_truncated=len(data) > most
+        )
+        return StagesResult(outcome.compile, run)
+    if isinstance(outcome, Result):
+        return msgspec.structs.replace(
+            outcome, result=data[:most], result_truncated=len(data) > most
+        )
+    return outcome
+
+
 def _descriptors(stdio: Stdio, blob: bytes, stdin: bytes) -> tuple[int, tuple[int, ...], bytes]:
     """The mask, the descriptors in the order of the mask, and the blob that stays inline.
 
@@ -308,6 +351,7 @@ def _descriptors(stdio: Stdio, blob: bytes, stdin: bytes) -> tuple[int, tuple[in
         (wire.FD_STDIN, stdio.stdin),
         (wire.FD_STDOUT, stdio.stdout),
         (wire.FD_STDERR, stdio.stderr),
+        (wire.FD_RESULT, stdio.result),
     ):
         if fd is not None:
             mask |= bit

@@ -56,11 +56,13 @@ JOB_TTY: Final[int] = lib.SBX_JOB_TTY
 JOB_ORDER: Final[int] = lib.SBX_JOB_ORDER
 JOB_HOLD: Final[int] = lib.SBX_JOB_HOLD
 JOB_COLLECT: Final[int] = lib.SBX_JOB_COLLECT
+JOB_WARM: Final[int] = lib.SBX_JOB_WARM
 
 FD_BLOB: Final[int] = lib.SBX_FD_BLOB
 FD_STDIN: Final[int] = lib.SBX_FD_STDIN
 FD_STDOUT: Final[int] = lib.SBX_FD_STDOUT
 FD_STDERR: Final[int] = lib.SBX_FD_STDERR
+FD_RESULT: Final[int] = lib.SBX_FD_RESULT
 
 MEMORY_V2_PEAK: Final[int] = lib.SBX_MEMORY_V2_PEAK
 MEMORY_V1_MAX: Final[int] = lib.SBX_MEMORY_V1_MAX
@@ -102,11 +104,13 @@ _JOB: Final = (
     ("job_id", "Q"),
     ("after", "Q"),
     ("tenant", "I"),
+    ("partition", "I"),
     ("mode", "I"),
     ("mounts", "I"),
     ("fd_mask", "I"),
     ("blob_len", "I"),
     ("root", "I"),
+    ("reserved", "I"),
 )
 
 

@@ -5,6 +5,7 @@ of these names stays: a directory is used as it is (a job sees the mount, not it
 symlink or a file is refused, because to replace it would change what the image's author made.
 """
 
+import contextlib
 import os
 import stat
 from typing import Final
@@ -13,6 +14,8 @@ from sandboxd.environments import beneath
 from sandboxd.environments.errors import ImportRefused
 
 MOUNT_POINTS: Final = ("proc", "dev", "tmp", "work", "piston/packages")
+# Where a task's files are for its programs; what an image has there is its own.
+_TASK: Final = ("task", "work/task")
 # Of the root itself and of the mount points: an archive made of a private directory says 0700.
 _MODE: Final = 0o755
 
@@ -22,6 +25,9 @@ def make(root: int) -> None:
     os.fchmod(root, _MODE)
     for path in MOUNT_POINTS:
         _make(root, path)
+    name, target = _TASK
+    with contextlib.suppress(FileExistsError):
+        os.symlink(target, name, dir_fd=root)
 
 
 def _make(root: int, path: str) -> None:

@@ -17,7 +17,7 @@ x86_64_only = pytest.mark.skipif(not NATIVE_X86_64, reason="needs an x86-64 kern
 NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time")
 ROOT_ENTRIES = {
     ".", "..", "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "piston", "proc", "sbin",
-    "tmp", "usr", "var", "work",  # "var": where a compiler keeps its settings in /var/lib
+    "task", "tmp", "usr", "var", "work",  # "var": where a compiler keeps its settings in /var/lib
 }  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def test_root_file_system(client: Client, base: bytes, pack: Any) -> None:
         assert lines[:4] == ["root:x:0:0::/:/bin/sh", "guest:x:1000:1000::/work:/bin/sh",
                              "/usr/local/bin:/usr/bin:/bin", "/work"]  # fmt: skip
         top = {path.split("/")[0] for path in (member.name.lstrip("./") for member in members)}
-        expected = top | {"dev", "piston", "proc", "tmp", "work"}
+        expected = top | {"dev", "piston", "proc", "task", "tmp", "work"}
         assert {line.lstrip("/") for line in lines[4:]} == expected
 
 

@@ -24,8 +24,8 @@ class Message(NamedTuple):
 
 
 _JOB_FIELDS = (
-    "kind", "flags", "job_id", "after", "tenant", "mode", "mounts", "fd_mask", "blob_len",
-    "reserved", *wire.LIMIT_NAMES, "reserved_limit",
+    "kind", "flags", "job_id", "after", "tenant", "partition", "mode", "mounts", "fd_mask",
+    "blob_len", "root", "reserved", *wire.LIMIT_NAMES, "reserved_limit",
 )  # fmt: skip
 
 

@@ -64,6 +64,23 @@ async def test_a_job_is_sent_complete(engine: Engine, peer: Peer) -> None:
     )
 
 
+async def test_a_result_on_descriptor_3(
+    engine: Engine, peer: Peer, open_descriptors: None
+) -> None:
+    what = msgspec.structs.replace(spec("x"), result_bytes=4, partition=9, warm=True)
+    submitted = Submitted(engine, what)
+    message = await peer.receive()
+    assert (message.fields["tenant"], message.fields["partition"]) == (7, 9)
+    assert message.fields["flags"] == wire.JOB_WARM
+    assert message.fields["fd_mask"] == wire.FD_RESULT
+    (fd,) = message.fds
+    os.write(fd, b"12345")
+    os.close(fd)
+    peer.result(message.fields["job_id"])
+    result = await submitted.result()
+    assert (result.result, result.result_truncated) == (b"1234", True)
+
+
 async def test_the_configured_environment_is_the_default(engine: Engine, peer: Peer) -> None:
     Submitted(engine, spec("x"))
     assert b"PATH=/usr/local/bin:/usr/bin:/bin\0HOME=/work\0" in (await peer.receive()).blob

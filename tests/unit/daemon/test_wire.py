@@ -11,12 +11,15 @@ from sandboxd.protocol.limits import JobLimits
 
 
 def test_every_field_of_a_job_lands_where_c_reads_it() -> None:
-    values = tuple(range(1, 22))
+    values = tuple(range(1, 24))
     raw = wire.ffi.new("struct sbx_job *")
     wire.ffi.memmove(raw, wire.JOB.pack(*values), wire.JOB.size)
-    names = ("type", "flags", "job_id", "after", "tenant", "mode", "mounts", "fd_mask", "blob_len")
-    assert tuple(getattr(raw, name) for name in names) == values[:9]
-    assert tuple(getattr(raw.limits, name) for name in wire.LIMIT_NAMES) == values[10:20]
+    names = (
+        "type", "flags", "job_id", "after", "tenant", "partition", "mode", "mounts", "fd_mask",
+        "blob_len", "root",
+    )  # fmt: skip
+    assert tuple(getattr(raw, name) for name in names) == values[:11]
+    assert tuple(getattr(raw.limits, name) for name in wire.LIMIT_NAMES) == values[12:22]
 
 
 def test_a_result_as_c_writes_it() -> None:
