@@ -1,0 +1,1 @@
+"""Functions: stored code that is run by name, its executions, and the keys that may use it."""
