@@ -76,6 +76,8 @@ class Dialect:
     error_body: Callable[[Refusal], bytes] = message_body
     prepare: Callable[[], Awaitable[object]] | None = None
     """Called once, when the gateway serves already: what takes long the first time."""
+    owns: Callable[[str], bool] | None = None
+    """Which paths are the dialect's, besides those below its prefixes: asked about the others."""
 
 
 class Endpoint:
@@ -114,6 +116,7 @@ class App:
             ((prefix, dialect) for dialect in dialects for prefix in dialect.prefixes),
             key=lambda pair: -len(pair[0]),
         )
+        self._owners = [(d.owns, d) for d in dialects if d.owns is not None]
         routes = [route for dialect in dialects for route in dialect.routes]
         self._router = Router(routes, redirect_slashes=False, default=_unknown)
         self._sessions = trio.CapacityLimiter(config.max_sessions)
@@ -135,6 +138,7 @@ class App:
         dialect = self._dialect(scope["path"])
         self._counts.running += 1
         status = CLOSED_BY_CLIENT
+        response = None
         try:
             response = await self._answer(scope, receive, headers, peer, dialect)
             extra = self._guard.cors(scope, headers)
@@ -144,6 +148,8 @@ class App:
             pass
         finally:
             self._counts.running -= 1
+            if response is not None and response.sent is not None:
+                response.sent()
             self._ended(scope, peer, status, time.monotonic() - begun)
 
     async def _answer(
@@ -181,7 +187,13 @@ class App:
         self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], peer: str
     ) -> Request:
         request = Request(
-            scope, receive, headers, peer, self._config.max_body_bytes, self._body_timeout_s
+            scope,
+            receive,
+            headers,
+            peer,
+            self._config.max_body_bytes,
+            self._body_timeout_s,
+            secure=self._guard.secure(scope, headers),
         )
         scope["sandboxd.request"] = request
         scope["app"] = self  # Starlette then says by an exception what a route cannot do.
@@ -193,6 +205,9 @@ class App:
     def _dialect(self, path: str) -> Dialect | None:
         for prefix, dialect in self._prefixes:
             if path.startswith(prefix):
+                return dialect
+        for owns, dialect in self._owners:
+            if owns(path):
                 return dialect
         return None
 

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from sandboxd import tomlfile
 from sandboxd.errors import ConfigError
+from sandboxd_rest.pifop.settings import Settings as PifopSettings
 from sandboxd_rest.piston import settings as piston
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     # The wire formats.
     piston: piston.Settings = piston.Settings()
+    pifop: PifopSettings = PifopSettings()
 
 
 def load(
@@ -83,13 +85,23 @@ def load(
         ("command line", dict(flags or {})),
     )
     for where, values in sources:
-        plain = {key: tomlfile.plain(key, value, where) for key, value in values.items()}
+        plain = _plain(values, where)
         _convert(where, plain)
-        table = {**merged.get("piston", {}), **plain.get("piston", {})}
-        merged |= {**plain, "piston": table}
+        tables = {name: {**merged.get(name, {}), **plain.get(name, {})} for name in _TABLES}
+        merged |= {**plain, **tables}
     config = _convert("configuration", merged)
     _check(config)
     return config
+
+
+def _plain(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Texts with a unit as numbers, also in the tables of the wire formats."""
+    found = {key: tomlfile.plain(key, value, where) for key, value in values.items()}
+    for name in _TABLES:
+        if isinstance(found.get(name), dict):
+            table = found[name].items()
+            found[name] = {key: tomlfile.plain(key, value, where) for key, value in table}
+    return found
 
 
 def _read(path: Path | None) -> dict[str, Any]:
@@ -106,6 +118,7 @@ def _read(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path or DEFAULT_FILE}: {exc}") from exc
 
 
+_TABLES: Final = ("piston", "pifop")
 _LISTS: Final = ("bind", "allowed_hosts", "allowed_origins", "trusted_proxies")
 _NUMBERS: Final = ("max_body_bytes", "max_requests", "max_sessions")
 
@@ -117,7 +130,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         key = name.removeprefix(_PREFIX).lower()
         if not name.startswith(_PREFIX) or key == "config":
             continue
-        if key not in Config.__struct_fields__ or key == "piston":
+        if key not in Config.__struct_fields__ or key in _TABLES:
             raise ConfigError(f"environment: {name} is not a setting of sandboxd-rest")
         if key in _LISTS:
             found[key] = [part.strip() for part in text.split(",") if part.strip()]

@@ -47,6 +47,8 @@ class Response:
     status: int = 200
     content_type: bytes = JSON
     headers: Headers = ()
+    sent: Callable[[], None] | None = None
+    """Called once the client has taken it, or has gone."""
 
 
 @dataclass(slots=True)
@@ -61,6 +63,8 @@ class Request:
     body_limit: int
     body_timeout_s: float
     path_params: dict[str, Any] = field(default_factory=dict)
+    secure: bool = False
+    """Nobody on the way could read it: HTTPS, a Unix socket, or what a trusted proxy says."""
 
     @property
     def content_type(self) -> str:

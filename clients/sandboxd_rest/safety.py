@@ -85,7 +85,7 @@ class Guard:
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             found += [
                 (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
-                (b"access-control-allow-headers", b"content-type"),
+                (b"access-control-allow-headers", b"authorization, content-type"),
                 (b"access-control-max-age", _PREFLIGHT_MAX_AGE),
             ]
             if b"access-control-request-private-network" in headers:
@@ -107,6 +107,18 @@ class Guard:
             if not self._trusted(peer):
                 break
         return peer
+
+    def secure(self, scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether nobody on the way could read it: of a trusted proxy, what that says."""
+        if scope["scheme"] in ("https", "wss"):
+            return True
+        client = scope.get("client")
+        if client is None:
+            return True  # Over a Unix socket.
+        if not self._proxies or not self._trusted(str(client[0])):
+            return False
+        said = headers.get(b"x-forwarded-proto", b"").rpartition(b",")[2]
+        return said.strip().lower() in (b"https", b"wss")
 
     def _trusted(self, peer: str) -> bool:
         address = _address(peer)
