@@ -1,6 +1,11 @@
-"""Every attack is run beside an innocent job, and everything must be as before when it is over."""
+"""Every attack is run beside an innocent job, and everything must be as before when it is over.
+
+The docstring of a test begins with the cases it is a test of (see cases.py), then a colon, then the
+outcome: docs/attacks.md is made of that.
+"""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -46,8 +51,35 @@ def _check_afterwards(daemon: Daemon, watcher: Client, before: invariants.Snapsh
     invariants.settle_as(before, daemon, watcher)
 
 
+MODES = ("recycled", "fresh")
+# What a program does in its sandbox is tried in both modes; what a client does to the daemon, and
+# what one job leaves for the next (where tests choose the mode themselves), once.
+_ONCE = {"test_api", "test_environments", "test_gateway", "test_leaks", "test_packages"}
+
+
+class _ModeClient(Client):
+    """Asks for one mode wherever a test does not."""
+
+    mode = ""
+
+    def run(self, argv: Any, **options: Any) -> Any:
+        return super().run(argv, **({"mode": self.mode} | options))
+
+    def start(self, argv: Any, **options: Any) -> Any:
+        return super().start(argv, **({"mode": self.mode} | options))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if "client" in metafunc.fixturenames and module not in _ONCE:
+        metafunc.parametrize("client", MODES, indirect=True)
+
+
 @pytest.fixture
-def client(daemon: Daemon, unharmed: None) -> Iterator[Client]:
+def client(daemon: Daemon, unharmed: None, request: pytest.FixtureRequest) -> Iterator[Client]:
     """A connection of the attack's own, closed before the invariants are checked."""
-    with Client(daemon.socket) as client:
+    mode: str = getattr(request, "param", "")
+    with (_ModeClient if mode else Client)(daemon.socket) as client:
+        if isinstance(client, _ModeClient):
+            client.mode = mode
         yield client
