@@ -175,6 +175,10 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     end_reason: EndReason
     ended_ns: int
+    started_ns: int | None = None
+    """None: what `change_execution` has set. A short one is never noted as running."""
+    revision: int | None = None
+    """None: the same."""
     job_status: str = ""
     exit_code: int | None = None
     signal: int | None = None
