@@ -151,6 +151,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     runtimes_directory: str = "/etc/sandboxd/runtimes"
     detect_at_start: bool = True
 
+    # Functions and their executions.
+    functions: bool = True
+    functions_cache_bytes: Positive = 128 * _MIB
+    result_bytes: Annotated[int, Meta(ge=1024, le=64 * _MIB)] = 1 * _MIB
+    executions_queue: Positive32 = 20_000
+    executions_age_ns: Positive = 7 * 86_400 * _SECOND
+    executions_bytes: Positive = 1 * _GIB
+    executions_count: Positive32 = 1_000_000
+
     # The process.
     shutdown_timeout_ns: Positive = 10 * _SECOND
     helper_timeout_ns: Positive = 5 * _SECOND

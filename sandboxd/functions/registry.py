@@ -1,0 +1,155 @@
+"""The functions in use, prepared and in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from sandboxd.functions import prepared
+from sandboxd.functions.prepared import Prepared
+from sandboxd.functions.python_call import SOURCE_NAME
+from sandboxd.protocol.errors import NOT_FOUND, RequestError
+from sandboxd.protocol.jobs import InputFile
+from sandboxd.protocol.limits import LIMIT_NAMES
+from sandboxd.protocol.models import Limits
+from sandboxd.protocol.runtimes import ANY_VERSION
+from sandboxd.runtimes import plan as plans
+
+if TYPE_CHECKING:
+    from sandboxd.config import Config
+    from sandboxd.engine.roots import Roots
+    from sandboxd.functions.model import Function
+    from sandboxd.functions.store import Store
+    from sandboxd.runtimes.catalog import Catalog
+    from sandboxd.runtimes.plan import Plan
+
+Name = tuple[int, str, str]
+"""Tenant, space, name."""
+
+_MOST: Final = 4096
+# Besides its code and files.
+_OVERHEAD_BYTES: Final = 4096
+
+
+class Registry:
+    """Prepares functions, and keeps those that were used last."""
+
+    def __init__(self, store: Store, config: Config, roots: Roots, runtimes: Catalog) -> None:
+        self._store = store
+        self._config = config
+        self._roots = roots
+        self._runtimes = runtimes
+        self._kept: OrderedDict[Name, Prepared] = OrderedDict()
+        self._bytes = 0
+        self._changes = 0
+
+    def kept(self, name: Name) -> Prepared | None:
+        """The function, where no disk has to be read for it and no tool to be looked at.
+
+        Raises RequestError `not_found` when its language is gone.
+        """
+        found = self._kept.get(name)
+        if found is None:
+            return None
+        self._kept.move_to_end(name)
+        if found.plan is not None and self._plan(found.function) is not found.plan:
+            self.forget(name)
+            return None
+        return found
+
+    async def find(self, name: Name) -> Prepared:
+        """The function. Raises RequestError `not_found`, also when its environment, or its
+        language in that version, is not there."""
+        found = self.kept(name)
+        if found is not None:
+            return found
+        while True:
+            changes = self._changes
+            made = await self.prepare(await self._store.function(*name))
+            if changes == self._changes:  # Else it may be what was there before a change.
+                self._keep(name, made)
+                return made
+
+    async def prepare(self, function: Function) -> Prepared:
+        """Make a function ready without keeping it. Raises as `find` does."""
+        plan = await self._settled(function) if function.kind == "json" else None
+        files = [
+            InputFile(file.path.encode(), file.mode, await self._store.content(file.sha256))
+            for file in function.files
+        ]
+        if function.kind == "python":
+            files.append(InputFile(SOURCE_NAME, 0o644, function.code.encode()))
+        held = tuple(files)
+        size = _OVERHEAD_BYTES + len(function.code) + sum(len(file.data) for file in held)
+        return Prepared(
+            function=function,
+            files=held,
+            env=self._environment(function),
+            context=prepared.context_json(function.context),
+            limits=self.limits(function.limits, plan),
+            result_bytes=self._config.result_bytes,
+            collect_bytes=self._config.max_collect_bytes,
+            command=prepared.command(function, held)
+            if function.kind in ("program", "task")
+            else (),
+            plan=plan,
+            size=size,
+        )
+
+    def forget(self, name: Name) -> None:
+        """It was changed or removed."""
+        self._changes += 1
+        found = self._kept.pop(name, None)
+        if found is not None:
+            self._bytes -= found.size
+
+    def _keep(self, name: Name, made: Prepared) -> None:
+        before = self._kept.pop(name, None)
+        if before is not None:
+            self._bytes -= before.size
+        self._kept[name] = made
+        self._bytes += made.size
+        while len(self._kept) > _MOST or (
+            self._bytes > self._config.functions_cache_bytes and len(self._kept) > 1
+        ):
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.size
+
+    def _plan(self, function: Function) -> Plan | None:
+        return self._runtimes.find(function.language, function.version or ANY_VERSION)
+
+    async def _settled(self, function: Function) -> Plan:
+        plan = self._plan(function)
+        if plan is None:
+            await self._runtimes.settle(function.language)
+            plan = self._runtimes.choose(function.language, function.version or ANY_VERSION)
+        return plan
+
+    def _environment(self, function: Function) -> tuple[bytes, ...] | None:
+        """None where the configured variables, or those of its root, are all there are."""
+        base = dict(self._config.env)
+        if function.environment:
+            own = self._roots.find(function.environment).env
+            pairs = [text.decode("utf-8", "surrogateescape").partition("=") for text in own]
+            base = {name: value for name, _, value in pairs} or base
+        if not function.env:
+            return None
+        return prepared.environment(base, function.env)
+
+    def limits(self, own: Limits, plan: Plan | None = None) -> Limits:
+        """All of them: the function's own, else those of its language, else the configured ones;
+        never more than the most allowed."""
+        if plan is not None:
+            own = plans.merge(own, plan.run.limits) or own
+        configured, most = self._config.limits, self._config.max_limits
+        return Limits(
+            *[
+                min(getattr(own, name) or getattr(configured, name), getattr(most, name))
+                for name in LIMIT_NAMES
+            ]
+        )
+
+
+def gone(function: str) -> RequestError:
+    """The error for a function that was there when its execution was made."""
+    return RequestError(NOT_FOUND, f"the function {function} was deleted")
