@@ -348,6 +348,8 @@ class ExecutionInfo(Struct, frozen=True):
     status: str
     created_ns: int
     end_reason: str | None = None
+    # When its start was asked for. Pending ones that have it wait for their turn.
+    submitted_ns: int | None = None
     started_ns: int | None = None
     ended_ns: int | None = None
     job_status: str | None = None
