@@ -62,10 +62,13 @@ def operation(
 
 _REASONS: Final = {
     "400": "The request is wrong; the message says where.",
+    "401": "There is no such key.",
     "403": "Not allowed.",
     "404": "There is no such thing.",
     "408": "The body did not come in time.",
-    "415": "The body is not said to be JSON.",
+    "409": "Not in this state.",
+    "413": "The body is too large.",
+    "415": "The body is not of a kind that is taken.",
     "500": "It failed; the message says how.",
     "503": "Not now; see Retry-After.",
 }
@@ -87,7 +90,10 @@ def document(dialects: Iterable[Dialect]) -> dict[str, Any]:
             "description": "Runs untrusted programs, each in a sandbox of its own.",
         },
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 

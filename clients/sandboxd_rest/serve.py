@@ -20,6 +20,7 @@ from sandboxd_rest.app import App, Dialect, Endpoint
 from sandboxd_rest.http import Refusal, Request, Response, json_response
 from sandboxd_rest.hypercorn import serve
 from sandboxd_rest.link import Link
+from sandboxd_rest.pifop.dialect import dialect as pifop_dialect
 from sandboxd_rest.piston.dialect import dialect as piston_dialect
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def run(config: Config) -> None:
     """
     link = Link(config.socket)
     counts = metrics.HttpCounts()
-    dialects = [piston_dialect(config, link, counts)]
+    dialects = [piston_dialect(config, link, counts), pifop_dialect(config, link)]
     app = App(config, [*dialects, _own(dialects, link, counts)], counts)
     gc.freeze()  # What is there now stays: no collection need look at it again.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
