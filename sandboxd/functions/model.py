@@ -116,6 +116,8 @@ class Failure(Struct, frozen=True):
     type: str
     message: str
     traceback: str = ""
+    kind: str = "exception"
+    """One of `protocol.functions.CALL_ERRORS`."""
 
 
 class Execution(Struct, frozen=True, kw_only=True):
