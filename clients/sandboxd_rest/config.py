@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from sandboxd import tomlfile
 from sandboxd.errors import ConfigError
+from sandboxd_rest.faaspot.settings import Settings as FaaspotSettings
 from sandboxd_rest.pifop.settings import Settings as PifopSettings
 from sandboxd_rest.piston import settings as piston
 
@@ -62,6 +63,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     # The wire formats.
     piston: piston.Settings = piston.Settings()
     pifop: PifopSettings = PifopSettings()
+    faaspot: FaaspotSettings = FaaspotSettings()
 
 
 def load(
@@ -118,7 +120,7 @@ def _read(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path or DEFAULT_FILE}: {exc}") from exc
 
 
-_TABLES: Final = ("piston", "pifop")
+_TABLES: Final = ("piston", "pifop", "faaspot")
 _LISTS: Final = ("bind", "allowed_hosts", "allowed_origins", "trusted_proxies")
 _NUMBERS: Final = ("max_body_bytes", "max_requests", "max_sessions")
 

@@ -56,6 +56,20 @@ class Link:
             await self._drop(client)
             raise unavailable() from None
 
+    async def once(self, request: Callable[[TrioClient], Awaitable[T]]) -> T:
+        """Make a request that must not be made twice, because it changes what is stored.
+
+        That a daemon was started anew is found out first, by asking for something else; one that
+        goes away meanwhile may have done it or not, and nobody can tell. Raises like `call`.
+        """
+        await self.call(lambda client: client.info())
+        client = await self._shared()
+        try:
+            return await request(client)
+        except ConnectionLost:
+            await self._drop(client)
+            raise unavailable() from None
+
     async def execute(self, params: dict[str, Any]) -> ExecuteResult:
         """`runtime.execute`. The job is cancelled when the task is.
 
@@ -63,26 +77,44 @@ class Link:
         with that connection; on the shared one it takes two, so that it has a name to be cancelled
         by. Raises like `call`.
         """
+        raw = await self._alone("runtime.execute", params)
+        if raw is not None:
+            return ExecuteResult(raw)
+        return await self.call(lambda shared: shared.execute(**params))
+
+    async def job(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """A method that answers when a job of its has ended, which keeps nothing.
+
+        The job is cancelled when the task is, unless very many run: then one that is cancelled runs
+        until its limit. Raises like `call`.
+        """
+        raw = await self._alone(method, params)
+        if raw is not None:
+            return raw
+        return dict(await self.call(lambda shared: shared.call(method, params)))
+
+    async def _alone(self, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
+        """Make a request on a connection of its own, which is closed when the task is cancelled.
+        None when there are too many of them, or the connection was lost."""
         client = await self._borrow()
         if client is None:
-            return await self.call(lambda shared: shared.execute(**params))
+            return None
         reusable = False
         try:
-            raw = await client.call("runtime.execute", params)
+            raw = await client.call(method, params)
             reusable = True
-            return ExecuteResult(raw)
+            return dict(raw)
         except RequestError:
             reusable = True
             raise
         except ConnectionLost:
-            pass
+            return None
         finally:
             self._lent -= 1
             if reusable:
                 self._idle.append(client)
             else:
                 await _close(client)
-        return await self.call(lambda shared: shared.execute(**params))
 
     async def _borrow(self) -> TrioClient | None:
         """A connection for one job, None when there are too many. Raises Refusal (503)."""

@@ -66,9 +66,10 @@ _REASONS: Final = {
     "403": "Not allowed.",
     "404": "There is no such thing.",
     "408": "The body did not come in time.",
-    "409": "Not in this state.",
+    "409": "Not in this state, or there is one already.",
     "413": "The body is too large.",
     "415": "The body is not of a kind that is taken.",
+    "422": "The function failed; the message says how.",
     "500": "It failed; the message says how.",
     "503": "Not now; see Retry-After.",
 }

@@ -84,7 +84,7 @@ class Guard:
         found = [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             found += [
-                (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
+                (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE"),
                 (b"access-control-allow-headers", b"authorization, content-type"),
                 (b"access-control-max-age", _PREFLIGHT_MAX_AGE),
             ]

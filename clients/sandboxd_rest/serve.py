@@ -17,6 +17,7 @@ from sandboxd.logs import fields
 from sandboxd.protocol.errors import SandboxdError
 from sandboxd_rest import metrics, openapi
 from sandboxd_rest.app import App, Dialect, Endpoint
+from sandboxd_rest.faaspot.dialect import dialect as faaspot_dialect
 from sandboxd_rest.http import Refusal, Request, Response, json_response
 from sandboxd_rest.hypercorn import serve
 from sandboxd_rest.link import Link
@@ -38,7 +39,10 @@ async def run(config: Config) -> None:
     """
     link = Link(config.socket)
     counts = metrics.HttpCounts()
-    dialects = [piston_dialect(config, link, counts), pifop_dialect(config, link)]
+    dialects = [piston_dialect(config, link, counts)]
+    if config.faaspot.enabled:
+        dialects.append(faaspot_dialect(config, link))
+    dialects.append(pifop_dialect(config, link))  # The last: its paths look like anybody's.
     app = App(config, [*dialects, _own(dialects, link, counts)], counts)
     gc.freeze()  # What is there now stays: no collection need look at it again.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

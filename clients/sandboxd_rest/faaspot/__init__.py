@@ -1,0 +1,1 @@
+"""FaaSpot's API: /v1."""

@@ -1,0 +1,95 @@
+"""/v1/executions: what became of runs, and of changes to functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sandboxd.protocol import functions
+from sandboxd.protocol.errors import INVALID_ARGUMENT, RequestError
+from sandboxd.protocol.functions import MAX_IDS, MAX_PAGE
+from sandboxd_rest.faaspot.auth import secret
+from sandboxd_rest.faaspot.errors import invalid
+from sandboxd_rest.faaspot.request import flag, ids, query
+from sandboxd_rest.faaspot.shapes import execution
+from sandboxd_rest.http import json_response
+
+if TYPE_CHECKING:
+    from sandboxd_rest.faaspot.changes import Changes
+    from sandboxd_rest.http import Request, Response
+    from sandboxd_rest.link import Link
+
+_MAX_LISTED: Final = 1000
+# To find those of one function among those of all applications.
+_MAX_PAGES: Final = 10
+
+
+class Executions:
+    """What the endpoints need."""
+
+    def __init__(self, link: Link, changes: Changes) -> None:
+        self._link = link
+        self._changes = changes
+
+    async def entries(self, request: Request) -> Response:
+        """GET: those that have not ended, with `include_completed` all, the newest first.
+
+        `deployment` is the name of a function, of one application as APP/NAME.
+        """
+        params: dict[str, Any] = {"key": secret(request), "limit": MAX_PAGE}
+        application, slash, name = query(request, "deployment").rpartition("/")
+        if slash:
+            params |= {"space": application, "name": name}
+        if flag(request, "include_completed"):
+            found = await self._matching(params, name)
+        else:
+            running = await self._matching({**params, "status": functions.RUNNING}, name)
+            found = await self._matching({**params, "status": functions.PENDING}, name) + running
+        return json_response([execution(info) for info in found[:_MAX_LISTED]])
+
+    async def _matching(self, params: dict[str, Any], name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for _ in range(_MAX_PAGES):
+            page = await self._call("execution.list", params)
+            found += [ex for ex in page["executions"] if not name or ex["function"] == name]
+            if page.get("next") is None or len(found) >= _MAX_LISTED:
+                break
+            params = {**params, "after": page["next"]}
+        return found
+
+    async def get(self, request: Request) -> Response:
+        """GET UUID."""
+        key, id = secret(request), request.path_params["id"]
+        change = self._changes.get(key, id)
+        if change is not None:
+            return json_response(change)
+        return json_response(execution(await self._call("execution.get", {"id": id, "key": key})))
+
+    async def get_many(self, request: Request) -> Response:
+        """POST bulk: in the order that was asked for; what is not there is left out."""
+        key, wanted = secret(request), await ids(request)
+        if len(wanted) > MAX_IDS:
+            raise invalid(f"the body has {len(wanted)} ids; at most {MAX_IDS} may be asked for")
+        found = {id: self._changes.get(key, id) for id in wanted}
+        asked = [id for id, change in found.items() if change is None]
+        if asked:
+            answer = await self._call("execution.get_many", {"ids": asked, "key": key})
+            found |= {info["id"]: execution(info) for info in answer["executions"]}
+        return json_response([found[id] for id in wanted if found[id] is not None])
+
+    async def cancel(self, request: Request) -> Response:
+        """DELETE UUID: stop it. One that has ended already stays as it is."""
+        key, id = secret(request), request.path_params["id"]
+        change = self._changes.get(key, id)
+        if change is not None:
+            return json_response(change)
+        params = {"id": id, "key": key}
+        try:
+            info = await self._call("execution.stop", params)
+        except RequestError as error:
+            if error.code != INVALID_ARGUMENT or error.data.get("state") != functions.ENDED:
+                raise
+            info = await self._call("execution.get", params)
+        return json_response(execution(info))
+
+    async def _call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        return dict(await self._link.call(lambda client: client.call(method, params)))
