@@ -28,7 +28,10 @@ with the daemon (PR_SET_PDEATHSIG). What it leaves behind is in a staging direct
 | `confine` | Landlock: what the child cannot reach any more |
 | `seccomp` | system calls: what the child cannot ask the kernel for any more |
 | `source` | from the archive's descriptor to plain bytes: spooling, checksum, decompression |
-| `extract` | from plain bytes to members: what is taken and what is refused |
+| `members` | what is taken and what is refused, whatever the format |
+| `extract` | from plain bytes to members: tar |
+| `zipped` | zip, where it is asked for |
+| `squashed`, `squashfs`, `lz` | squashfs images, where they are asked for |
 | `tree` | the one writer |
 | `links` | where a symbolic link would lead |
 """

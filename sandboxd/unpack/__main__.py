@@ -18,12 +18,18 @@ import signal
 import sys
 import time
 
-from sandboxd.unpack import source
+from sandboxd.unpack import source, squashfs
 from sandboxd.unpack.bounds import Bounds, Options
 from sandboxd.unpack.confine import confine
 from sandboxd.unpack.extract import Extraction
 from sandboxd.unpack.refused import Refused
 from sandboxd.unpack.seccomp import Filters
+from sandboxd.unpack.squashed import SquashExtraction
+from sandboxd.unpack.zipped import ZipExtraction
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sandboxd.unpack.members import Members
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # The daemon runs before the jobs (-10); this may wait for them.
@@ -103,8 +109,16 @@ def unpack(
     if options.sha256 and digest != options.sha256:
         raise _Mismatch(digest)
     report.begin("unpack", size)
+    stored = archive if spool is None else spool
+    extraction: Extraction | ZipExtraction | SquashExtraction
+    if options.any_format and (other := _other_format(stored)) is not None:
+        filters.last()
+        extraction = other(into, bounds, options)
+        with open(stored, "rb", closefd=False) as file:
+            extraction.run(file)
+        return _done(extraction, into, digest, size)
     plain = source.Plain(
-        archive if spool is None else spool,
+        stored,
         size,
         bounds,
         lambda done: report.progress("unpack", done, size),
@@ -117,6 +131,18 @@ def unpack(
         plain.drain()
     finally:
         plain.close()
+    return _done(extraction, into, digest, size)
+
+
+def _other_format(archive: int) -> type[ZipExtraction | SquashExtraction] | None:
+    """What the archive is, where it is not tar."""
+    head = os.pread(archive, 4, 0)
+    if head == squashfs.MAGIC:
+        return SquashExtraction
+    return ZipExtraction if head in (b"PK\3\4", b"PK\5\6") else None
+
+
+def _done(extraction: Members, into: int, digest: str, size: int) -> dict[str, object]:
     _sync(into)
     return {
         "files": extraction.files,

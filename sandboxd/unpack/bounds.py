@@ -44,6 +44,8 @@ class Options:
     followed inside a sandbox. Hard links always stay inside."""
     skip_devices: bool = False
     """Leave devices, FIFOs and sockets out instead of refusing them."""
+    any_format: bool = False
+    """Take zip archives and squashfs images, too, which are not read from beginning to end."""
     layer: bool = False
     """A layer of an image: it may replace what is there, and whiteouts (`.wh.NAME`,
     `.wh..wh..opq`) remove what earlier layers put there."""
