@@ -123,8 +123,8 @@ class Failure(Struct, frozen=True):
 class Execution(Struct, frozen=True, kw_only=True):
     """One run of a function. ``sequence`` is given by the store and counts up.
 
-    Lists leave out `args`, `stdin` and `result` (they are "", b"" and None there). The log is never
-    in it: `Store.log`.
+    Lists leave out what may be long: `args`, `stdin`, `result`, `error`, `inputs`, `outputs` have
+    their defaults there. The log is never in it: see `Store.log`.
     """
 
     id: str

@@ -1,9 +1,24 @@
-"""The store: everything about functions that outlives the daemon."""
+"""The store: everything about functions that outlives the daemon.
+
+What is durable when: contents are on the disk before a row names them (see `contents`), a row is
+when the method that wrote it returns (see `database`), and the key file before anything is
+encrypted with it (see `secrets`). Nothing else is promised, and nothing else is believed: what a
+crash leaves besides are contents that no row names and files in the staging directory, and the next
+start removes both.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from sandboxd.errors import HostError
+from sandboxd.functions import execution_rows, function_rows, keys, retention
+from sandboxd.functions.contents import Contents
+from sandboxd.functions.database import Database
+from sandboxd.functions.execution_rows import ExecutionRows
+from sandboxd.functions.function_rows import FunctionRows
+from sandboxd.functions.keys import KeyRing, hash_secret, make_secret
 from sandboxd.functions.model import (
     Execution,
     ExecutionFile,
@@ -15,13 +30,22 @@ from sandboxd.functions.model import (
     Outcome,
     Retention,
 )
+from sandboxd.functions.secrets import Vault, open_vault
+from sandboxd.protocol.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
 
+    from sandboxd.functions.retention import Removed
     from sandboxd.state import State
 
+T = TypeVar("T")
 
+DATABASE: Final = "functions.db"
+_FINGERPRINT: Final = "secret.key"
+# 4 MiB.
+_PAGES_GIVEN_BACK: Final = 1024
 _ALL: Final = Filter()
 
 
@@ -39,28 +63,69 @@ class Store:
 
         Raises HostError when that is damaged, made by a later version, or not to be read.
         """
-        raise NotImplementedError
+        state.require_writable()
+        database = Database(state.root / DATABASE)
+        contents = Contents(state)
+        await database.open()
+        try:
+            await database.write(lambda _: contents.prepare())
+            vault = await database.write(partial(_open_vault, state))
+            ring = KeyRing(await database.read(keys.load))
+        except BaseException as exc:
+            await database.close()
+            if isinstance(exc, RequestError):
+                raise HostError(str(exc)) from exc
+            raise
+        return cls(database, contents, vault, ring, retention or Retention())
+
+    def __init__(
+        self,
+        database: Database,
+        contents: Contents,
+        vault: Vault,
+        ring: KeyRing,
+        retention: Retention,
+    ) -> None:
+        self._database = database
+        self._contents = contents
+        self._functions = FunctionRows(vault, contents)
+        self._executions = ExecutionRows(contents)
+        self._ring = ring
+        self._retention = retention
 
     async def aclose(self) -> None:
         """Finish what was begun and give everything up."""
-        raise NotImplementedError
+        await self._database.close()
 
     # -- functions
 
     async def add_function(self, function: Function) -> Function:
         """Store it; the answer has its id. `exists` for a name that is taken."""
-        raise NotImplementedError
+        stored = await self._write(self._functions.add, function)
+        self._contents.unpin(file.sha256 for file in stored.files)
+        return stored
 
     async def change_function(
         self, tenant: int, space: str, name: str, changes: dict[str, Any]
     ) -> Function:
         """Set the fields of `FUNCTION_CHANGES` (a new `name` or `space` renames) and count the
         revision up. `not_found`; `exists` for a new name that is taken."""
-        raise NotImplementedError
+
+        def work(connection: sqlite3.Connection) -> tuple[Function, Function]:
+            old = self._functions.get(connection, tenant, space, name)
+            return old, self._functions.change(connection, old, changes)
+
+        old, new = await self._database.write(work)
+        if "files" in changes:
+            self._contents.unpin(file.sha256 for file in new.files)
+            await self._discard(file.sha256 for file in old.files)
+        if (old.space, old.name) != (new.space, new.name):
+            self._ring.rename(new)
+        return new
 
     async def function(self, tenant: int, space: str, name: str) -> Function:
         """`not_found`."""
-        raise NotImplementedError
+        return await self._read(self._functions.get, tenant, space, name)
 
     async def functions(
         self,
@@ -71,96 +136,197 @@ class Store:
         limit: int = 100,
     ) -> list[FunctionItem]:
         """By (space, name), from the one behind ``after``."""
-        raise NotImplementedError
+        return await self._read(function_rows.items, tenant, space, kind, after, limit)
 
     async def delete_function(
         self, tenant: int, space: str, name: str, now_ns: int
     ) -> tuple[Function, list[str]]:
         """Remove it. Its pending executions end as `cancelled` (their ids are in the answer), the
         others stay; so do its keys, which reach those. `not_found`."""
-        raise NotImplementedError
+
+        def work(connection: sqlite3.Connection) -> tuple[Function, list[str]]:
+            function = self._functions.get(connection, tenant, space, name)
+            return function, function_rows.delete(connection, function, now_ns)
+
+        function, ended = await self._database.write(work)
+        await self._discard(file.sha256 for file in function.files)
+        return function, ended
 
     # -- executions
 
     async def add_execution(self, execution: Execution) -> Execution:
         """Store it; the answer has its sequence. Its inputs are contents of this store."""
-        raise NotImplementedError
+        return (await self.add_executions([execution]))[0]
 
     async def add_executions(self, executions: Sequence[Execution]) -> list[Execution]:
         """All of them or none."""
-        raise NotImplementedError
+
+        def work(connection: sqlite3.Connection) -> tuple[list[Execution], Removed]:
+            stored = [self._executions.add(connection, one) for one in executions]
+            removed = retention.make_room(connection, self._retention)
+            retention.require_room(connection, self._retention)
+            return stored, removed
+
+        stored, removed = await self._database.write(work)
+        self._contents.unpin(file.sha256 for one in stored for file in one.inputs)
+        await self._discard(removed.contents)
+        return stored
 
     async def change_execution(self, id: str, expected: str = "", **changes: Any) -> Execution:
         """Set these: status (`running` from `pending` only), submitted_ns, started_ns, revision,
         args, stdin, limits, metadata, inputs. `not_found`; `invalid_argument` with
         data {"state": …} when it has ended, or is not ``expected``."""
-        raise NotImplementedError
+        changed = await self._write(self._executions.change, id, expected, changes)
+        if "inputs" in changes:
+            self._contents.unpin(file.sha256 for file in changed.inputs)
+        return changed
 
     async def add_input(self, id: str, file: ExecutionFile) -> Execution:
         """Add an input, or replace the one with its id. Only of one that is pending and not
         submitted; else `invalid_argument` with data {"state": …}."""
-        raise NotImplementedError
+
+        def work(connection: sqlite3.Connection) -> tuple[Execution, Execution, Removed]:
+            old = self._executions.get(connection, id)
+            new = self._executions.add_input(connection, id, file)
+            removed = retention.make_room(connection, self._retention)
+            retention.require_room(connection, self._retention)
+            return old, new, removed
+
+        old, new, removed = await self._database.write(work)
+        self._contents.unpin([file.sha256])
+        await self._discard([*removed.contents, *(file.sha256 for file in old.inputs)])
+        return new
 
     async def end_execution(self, id: str, outcome: Outcome) -> Execution:
         """It has ended. The first end counts: of one that has ended, nothing is changed."""
-        raise NotImplementedError
+
+        def work(connection: sqlite3.Connection) -> tuple[Execution, Removed]:
+            ended = self._executions.end(connection, id, outcome)
+            return ended, retention.make_room(connection, self._retention, ended.sequence)
+
+        ended, removed = await self._database.write(work)
+        self._contents.unpin(file.sha256 for file in outcome.outputs)
+        await self._discard([*removed.contents, *(file.sha256 for file in outcome.outputs)])
+        return ended
 
     async def execution(self, id: str) -> Execution:
         """`not_found`. Whose it is, is for the caller to look at."""
-        raise NotImplementedError
+        return await self._read(self._executions.get, id)
 
     async def log(self, id: str, start: int = 0, size: int = -1) -> bytes:
         """What an ended one printed, from byte ``start``; ``size`` -1: all. `not_found`."""
-        raise NotImplementedError
+        return await self._read(execution_rows.log, id, start, size)
 
     async def executions(
         self, tenant: int, filter: Filter = _ALL, after: int = 0, limit: int = 100
     ) -> list[Execution]:
         """Newest first, from the one older than the sequence ``after`` (0: the newest)."""
-        raise NotImplementedError
+        return await self._read(execution_rows.items, tenant, filter, after, limit)
 
     async def executions_by_id(self, ids: Sequence[str]) -> list[Execution]:
         """Those that are there, complete as `execution` gives them, in the order of ``ids``."""
-        raise NotImplementedError
+        return await self._read(self._executions.get_many, ids)
 
     async def delete_execution(self, id: str) -> Execution:
         """Remove it with its files; the answer is its last state. `not_found`."""
-        raise NotImplementedError
+        deleted = await self._write(self._executions.delete, id)
+        await self._discard(file.sha256 for file in (*deleted.inputs, *deleted.outputs))
+        return deleted
 
     async def unfinished(self, now_ns: int) -> list[Execution]:
         """To be called once, at start: what was running is ended as `interrupted`. Answers with
         those that were submitted and not begun, oldest first: they are to be run now."""
-        raise NotImplementedError
+        await self._write(execution_rows.interrupt, now_ns)
+        await self._sweep()
+        ids = await self._read(execution_rows.submitted)
+        return await self._read(self._executions.get_many, ids)
 
     # -- keys
 
     async def add_key(self, key: Key) -> tuple[Key, str]:
         """The key as stored, and its secret, which nobody can ask for again. `exists`."""
-        raise NotImplementedError
+        secret = make_secret(key.role)
+        digest = hash_secret(secret)
+        stored = await self._write(keys.add, key, digest)
+        self._ring.add(stored, digest)
+        return stored, secret
 
     def key_by_secret(self, secret: str) -> Key | None:
         """From memory: no disk, and takes the same time for every wrong secret."""
-        raise NotImplementedError
+        return self._ring.find(secret)
 
     async def keys(self, tenant: int) -> list[Key]:
         """By name."""
-        raise NotImplementedError
+        return await self._read(keys.of_tenant, tenant)
 
     async def delete_key(self, tenant: int, name: str) -> Key:
         """From when this returns, nobody is let in with it. `not_found`."""
-        raise NotImplementedError
+        deleted = await self._write(keys.delete, tenant, name)
+        self._ring.remove(deleted.id)
+        return deleted
 
     # -- contents
 
     async def put_content(self, data: bytes) -> str:
         """Keep ``data``; answers with its SHA-256. It stays while something stored names it, and
         for an hour until something does."""
-        raise NotImplementedError
+        return await self._contents.put(data)
 
     async def content(self, sha256: str) -> bytes:
         """`not_found` when it is not there; `internal` when it is not what it was."""
-        raise NotImplementedError
+        return await self._contents.get(sha256)
 
     async def expire(self, now_ns: int) -> int:
         """Remove what retention does not keep, and contents nobody names; how many executions."""
-        raise NotImplementedError
+        count = 0
+        before = now_ns - self._retention.age_ns
+        for work in (
+            partial(retention.expire_age, before_ns=before),
+            partial(retention.make_room, retention=self._retention),
+        ):
+            removed = None
+            while removed is None or removed.count:
+                removed = await self._database.write(work)
+                await self._discard(removed.contents)
+                count += removed.count
+        await self._sweep()
+        await self._read(_give_back)
+        return count
+
+    async def _sweep(self) -> None:
+        """Remove contents that no row names: of what was put and not used, or cut off by a crash.
+        A directory at a time, so that others come in between."""
+        for names in self._contents.stored():
+            if names:
+                await self._discard(names)
+
+    async def _discard(self, names: Iterable[str]) -> None:
+        """Remove those contents, committed rows permitting. Cancelled: the next sweep does it."""
+        wanted = list(names)
+        if wanted:
+            await self._read(self._contents.discard, wanted)
+
+    async def _write(self, work: Callable[..., T], *args: object) -> T:
+        return await self._database.write(lambda connection: work(connection, *args))
+
+    async def _read(self, work: Callable[..., T], *args: object) -> T:
+        return await self._database.read(lambda connection: work(connection, *args))
+
+
+def _open_vault(state: State, connection: sqlite3.Connection) -> Vault:
+    """With the key that the database's contexts are encrypted with."""
+    select = "SELECT value FROM meta WHERE name = ?"
+    row = connection.execute(select, (_FINGERPRINT,)).fetchone()
+    needed = function_rows.has_contexts(connection)
+    vault = open_vault(state.root, state.staging, None if row is None else row[0], needed)
+    connection.execute(
+        "INSERT INTO meta (name, value) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (_FINGERPRINT, vault.fingerprint),
+    )
+    return vault
+
+
+def _give_back(connection: sqlite3.Connection) -> None:
+    """Pages that are not used any more, to the file system; a part of them each time."""
+    connection.execute(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})").fetchall()

@@ -1,0 +1,331 @@
+"""Executions in the database. Everything here runs in its thread."""
+
+# ruff: noqa: S608 - What is put into statements are names of columns.
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+from msgspec import structs
+
+from sandboxd.functions.model import Execution, ExecutionFile, Failure, Filter, Outcome
+from sandboxd.protocol.errors import EXISTS, INVALID_ARGUMENT, NOT_FOUND, RequestError
+from sandboxd.protocol.models import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sandboxd.functions.contents import Contents
+
+# What a row takes beside its data, for retention.
+_ROW_BYTES: Final = 512
+
+_PLAIN: Final = (
+    "id", "tenant", "space", "function", "function_id", "revision", "status", "end_reason",
+    "created_ns", "submitted_ns", "started_ns", "ended_ns", "key", "key_id", "job_status",
+    "exit_code", "signal", "message", "cpu_time_ns", "wall_time_ns", "memory_bytes", "log_bytes",
+)  # fmt: skip
+_COLUMNS: Final = (*_PLAIN, "log_truncated", "limits", "metadata", "sequence")
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM executions"
+_INSERT: Final = (
+    f"INSERT INTO executions ({', '.join(_COLUMNS[:-1])}, bytes)"
+    f" VALUES ({', '.join('?' * len(_COLUMNS))})"
+)
+# length() of a BLOB does not read it.
+_COUNT_BYTES: Final = (
+    f"UPDATE executions SET bytes = {_ROW_BYTES} + length(metadata)"
+    " + (SELECT length(args) + length(stdin) + ifnull(length(error), 0)"
+    "    + ifnull(length(result), 0) + length(log) FROM execution_data WHERE sequence = ?1)"
+    " + (SELECT ifnull(sum(bytes), 0) FROM execution_files WHERE sequence = ?1)"
+    " WHERE sequence = ?1"
+)
+_CHANGED: Final = frozenset(
+    {"status", "submitted_ns", "started_ns", "revision", "message", "limits", "metadata"}
+)
+_CHANGED_DATA: Final = frozenset({"args", "stdin"})
+_ENDED: Final = (
+    "end_reason", "ended_ns", "job_status", "exit_code", "signal", "message", "cpu_time_ns",
+    "wall_time_ns", "memory_bytes", "log_truncated",
+)  # fmt: skip
+
+_FileRole = Literal["input", "output"]
+
+
+class ExecutionRows:
+    """Reads and writes executions with their files."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+
+    def get(self, connection: sqlite3.Connection, id: str) -> Execution:
+        """Complete. Raises RequestError `not_found`."""
+        return self._complete(connection, _row(connection, id))
+
+    def get_many(self, connection: sqlite3.Connection, ids: Iterable[str]) -> list[Execution]:
+        """Those that are there."""
+        found = (connection.execute(f"{_SELECT} WHERE id = ?", (id,)).fetchone() for id in ids)
+        return [self._complete(connection, _execution(row)) for row in found if row is not None]
+
+    def add(self, connection: sqlite3.Connection, new: Execution) -> Execution:
+        """Raises RequestError: `exists`; `not_found` when its function is not there any more."""
+        if not _has_function(connection, new):
+            text = f"there is no function {new.space}/{new.function}; it was deleted meanwhile"
+            raise RequestError(NOT_FOUND, text)
+        args = new.args.encode()
+        metadata = _json(new.metadata)
+        size = _ROW_BYTES + len(metadata) + len(args) + len(new.stdin)
+        size += sum(file.bytes for file in new.inputs)
+        plain = (getattr(new, name) for name in _PLAIN)
+        values = (*plain, new.log_truncated, _json(new.limits), metadata, size)
+        try:
+            cursor = connection.execute(_INSERT, values)
+        except sqlite3.IntegrityError as exc:
+            raise RequestError(EXISTS, f"there is an execution {new.id} already") from exc
+        sequence = cursor.lastrowid or 0
+        connection.execute(
+            "INSERT INTO execution_data (sequence, args, stdin, log) VALUES (?, ?, ?, ?)",
+            (sequence, args, new.stdin, b""),
+        )
+        self._add_files(connection, sequence, "input", new.inputs)
+        return structs.replace(new, sequence=sequence)
+
+    def change(
+        self, connection: sqlite3.Connection, id: str, expected: str, changes: dict[str, Any]
+    ) -> Execution:
+        """Raises RequestError: `not_found`, `invalid_argument` for a wrong state."""
+        old = _row(connection, id)
+        if old.status == "ended" or (expected and old.status != expected):
+            raise wrong_state(old)
+        if changes.get("status") == "running" and old.status != "pending":
+            raise wrong_state(old)
+        changes = dict(changes)
+        inputs = changes.pop("inputs", None)
+        data = {name: changes.pop(name) for name in _CHANGED_DATA & changes.keys()}
+        _set(connection, "executions", old.sequence, changes, _CHANGED)
+        _set(connection, "execution_data", old.sequence, data, _CHANGED_DATA)
+        if inputs is not None:
+            connection.execute(
+                "DELETE FROM execution_files WHERE sequence = ? AND role = 'input'",
+                (old.sequence,),
+            )
+            self._add_files(connection, old.sequence, "input", inputs)
+        if data or inputs is not None or "metadata" in changes:
+            connection.execute(_COUNT_BYTES, (old.sequence,))
+        return self.get(connection, id)
+
+    def add_input(self, connection: sqlite3.Connection, id: str, file: ExecutionFile) -> Execution:
+        """Raises RequestError: `not_found`, `invalid_argument` for a wrong state."""
+        old = _row(connection, id)
+        if old.status != "pending" or old.submitted_ns:
+            raise wrong_state(old)
+        connection.execute(
+            "DELETE FROM execution_files WHERE sequence = ? AND role = 'input' AND id = ?",
+            (old.sequence, file.id),
+        )
+        self._add_files(connection, old.sequence, "input", (file,))
+        connection.execute(_COUNT_BYTES, (old.sequence,))
+        return self.get(connection, id)
+
+    def end(self, connection: sqlite3.Connection, id: str, outcome: Outcome) -> Execution:
+        """Raises RequestError `not_found`."""
+        old = _row(connection, id)
+        if old.status != "ended":
+            changes = {name: getattr(outcome, name) for name in _ENDED}
+            changes |= {"status": "ended", "log_bytes": len(outcome.log)}
+            _set(connection, "executions", old.sequence, changes, changes.keys())
+            connection.execute(
+                "UPDATE execution_data SET error = ?, result = ?, log = ? WHERE sequence = ?",
+                (
+                    None if outcome.error is None else msgspec.json.encode(outcome.error),
+                    None if outcome.result is None else outcome.result.encode(),
+                    outcome.log,
+                    old.sequence,
+                ),
+            )
+            self._add_files(connection, old.sequence, "output", outcome.outputs)
+            connection.execute(_COUNT_BYTES, (old.sequence,))
+        return self.get(connection, id)
+
+    def delete(self, connection: sqlite3.Connection, id: str) -> Execution:
+        """Raises RequestError `not_found`."""
+        old = self.get(connection, id)
+        connection.execute("DELETE FROM executions WHERE sequence = ?", (old.sequence,))
+        return old
+
+    def _complete(self, connection: sqlite3.Connection, row: Execution) -> Execution:
+        args, stdin, error, result = connection.execute(
+            "SELECT args, stdin, error, result FROM execution_data WHERE sequence = ?",
+            (row.sequence,),
+        ).fetchone()
+        return structs.replace(
+            row,
+            args=args.decode(),
+            stdin=stdin,
+            error=None if error is None else msgspec.json.decode(error, type=Failure),
+            result=None if result is None else result.decode(),
+            inputs=_files(connection, row.sequence, "input"),
+            outputs=_files(connection, row.sequence, "output"),
+        )
+
+    def _add_files(
+        self,
+        connection: sqlite3.Connection,
+        sequence: int,
+        role: _FileRole,
+        files: Sequence[ExecutionFile],
+    ) -> None:
+        for file in files:
+            self._contents.require(file.sha256, file.bytes)
+            connection.execute(
+                "INSERT INTO execution_files (sequence, role, id, path, sha256, bytes)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (sequence, role, file.id, file.path, file.sha256, file.bytes),
+            )
+
+
+def wrong_state(execution: Execution) -> RequestError:
+    """What was asked for cannot be done (any more)."""
+    state = "submitted" if _is_submitted(execution) else execution.status
+    advice = {
+        "pending": "it has not begun: start it first",
+        "submitted": "it was started already: wait for its end, or stop it",
+        "running": "it runs: wait for its end, or stop it",
+        "ended": "it has ended: create a new one",
+    }[state]
+    text = f"execution {execution.id} is {execution.status}; {advice}"
+    return RequestError(INVALID_ARGUMENT, text, {"state": execution.status})
+
+
+def _is_submitted(execution: Execution) -> bool:
+    return execution.status == "pending" and execution.submitted_ns > 0
+
+
+def log(connection: sqlite3.Connection, id: str, start: int, size: int) -> bytes:
+    """Raises RequestError `not_found`."""
+    sequence = _row(connection, id).sequence
+    with connection.blobopen("execution_data", "log", sequence, readonly=True) as blob:
+        start = min(max(start, 0), len(blob))
+        blob.seek(start)
+        return blob.read(len(blob) - start if size < 0 else size)
+
+
+def listing(filter: Filter, after: int) -> tuple[str, list[object]]:
+    """The statement that lists executions, but for its tenant (first) and its limit (last).
+
+    Each names its index: what the planner would choose depends on what it believes to be stored.
+    """
+    where, values = ["tenant = ?"], list[object]()
+    if filter.status in ("pending", "running"):
+        index = "executions_unfinished"
+        where.append("status <> 'ended'")
+    elif filter.key_id is not None:
+        index = "executions_by_key"
+        where.append("key_id <> 0")
+    elif filter.function_id is not None:
+        index = "executions_by_function"
+    elif filter.function is not None:
+        index = "executions_by_name"
+    else:
+        index = "executions_by_tenant" if filter.space is None else "executions_by_space"
+    for name, value in structs.asdict(filter).items():
+        if value is not None:
+            where.append(f"{name} = ?")
+            values.append(value)
+    if after:
+        where.append("sequence < ?")
+        values.append(after)
+    statement = (
+        f"{_SELECT} INDEXED BY {index} WHERE {' AND '.join(where)} ORDER BY sequence DESC LIMIT ?"
+    )
+    return statement, values
+
+
+def items(
+    connection: sqlite3.Connection, tenant: int, filter: Filter, after: int, limit: int
+) -> list[Execution]:
+    """Newest first, without what is long."""
+    statement, values = listing(filter, after)
+    rows = connection.execute(statement, (tenant, *values, limit))
+    return [_execution(row) for row in rows]
+
+
+def interrupt(connection: sqlite3.Connection, now_ns: int) -> None:
+    """What was running is so no more."""
+    connection.execute(
+        "UPDATE executions SET status = 'ended', end_reason = 'interrupted', ended_ns = ?,"
+        " message = 'sandboxd was stopped while it ran'"
+        " WHERE status = 'running' AND status <> 'ended'",
+        (now_ns,),
+    )
+
+
+def submitted(connection: sqlite3.Connection) -> list[str]:
+    """Ids of those that are to be run, oldest first."""
+    rows = connection.execute(
+        "SELECT id FROM executions INDEXED BY executions_unfinished"
+        " WHERE status = 'pending' AND status <> 'ended' AND submitted_ns > 0 ORDER BY sequence"
+    )
+    return [str(row[0]) for row in rows]
+
+
+def _row(connection: sqlite3.Connection, id: str) -> Execution:
+    row = connection.execute(f"{_SELECT} WHERE id = ?", (id,)).fetchone()
+    if row is None:
+        raise RequestError(NOT_FOUND, f"there is no execution {id[:64]}; it may have expired")
+    return _execution(row)
+
+
+def _execution(row: tuple[Any, ...]) -> Execution:
+    *plain, log_truncated, limits, metadata, sequence = row
+    return Execution(
+        **dict(zip(_PLAIN, plain, strict=True)),
+        log_truncated=bool(log_truncated),
+        limits=msgspec.json.decode(limits, type=Limits),
+        metadata=msgspec.json.decode(metadata),
+        sequence=sequence,
+    )
+
+
+def _files(
+    connection: sqlite3.Connection, sequence: int, role: _FileRole
+) -> tuple[ExecutionFile, ...]:
+    rows = connection.execute(
+        "SELECT id, path, sha256, bytes FROM execution_files"
+        " WHERE sequence = ? AND role = ? ORDER BY rowid",
+        (sequence, role),
+    )
+    return tuple(ExecutionFile(*row) for row in rows)
+
+
+def _has_function(connection: sqlite3.Connection, execution: Execution) -> bool:
+    statement = "SELECT EXISTS (SELECT 1 FROM functions WHERE id = ? AND tenant = ?)"
+    values = (execution.function_id, execution.tenant)
+    return bool(connection.execute(statement, values).fetchone()[0])
+
+
+def _set(
+    connection: sqlite3.Connection,
+    table: str,
+    sequence: int,
+    changes: dict[str, Any],
+    allowed: Iterable[str],
+) -> None:
+    if not changes.keys() <= set(allowed):
+        raise ValueError(f"cannot be changed in {table}: {sorted(changes.keys() - set(allowed))}")
+    if changes:
+        assignments = ", ".join(f"{name} = ?" for name in changes)
+        values = [_value(name, value) for name, value in changes.items()]
+        statement = f"UPDATE {table} SET {assignments} WHERE sequence = ?"
+        connection.execute(statement, (*values, sequence))
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in ("limits", "metadata"):
+        return _json(value)
+    return value.encode() if name == "args" else value
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

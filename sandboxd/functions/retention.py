@@ -1,0 +1,109 @@
+"""Which executions are kept: those that have not ended, and of the others the youngest.
+
+Where all tenants together have too much, the one that has most loses its oldest first, so that
+nobody can push another's results out. Everything here runs in the thread of the database.
+"""
+
+# ruff: noqa: S608 - What is put into statements are conditions from below.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sandboxd.protocol.errors import LIMIT_EXCEEDED, RequestError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from sandboxd.functions.model import Retention
+
+STEP: Final = 200
+"""How many are removed in one go: others wait meanwhile."""
+
+_OLDEST: Final = (
+    "SELECT sequence FROM executions INDEXED BY executions_by_end"
+    " WHERE tenant = ? AND status = 'ended' AND ended_ns < ? AND sequence <> ?"
+    " ORDER BY ended_ns LIMIT ?"
+)
+# Created, perhaps with inputs, and never started.
+_ABANDONED: Final = (
+    "SELECT sequence FROM executions INDEXED BY executions_unfinished"
+    " WHERE tenant = ? AND status = 'pending' AND status <> 'ended' AND submitted_ns = 0"
+    " AND created_ns < ? LIMIT ?"
+)
+_ALWAYS: Final = 2**63 - 1
+
+
+class Removed:
+    """How many executions were removed, and the contents that they named."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.contents: set[str] = set()
+
+
+def expire_age(connection: sqlite3.Connection, before_ns: int) -> Removed:
+    """Remove at most `STEP` of those that ended, or were abandoned, before that."""
+    removed = Removed()
+    for (tenant,) in connection.execute("SELECT tenant FROM usage").fetchall():
+        left = STEP - removed.count
+        rows = connection.execute(_OLDEST, (tenant, before_ns, 0, left)).fetchall()
+        _remove(connection, rows, removed)
+        left = STEP - removed.count
+        rows = connection.execute(_ABANDONED, (tenant, before_ns, left)).fetchall()
+        _remove(connection, rows, removed)
+    return removed
+
+
+def make_room(connection: sqlite3.Connection, retention: Retention, keep: int = 0) -> Removed:
+    """Remove at most `STEP` where there are too many, or they are too large. ``keep`` is the
+    sequence of one that stays."""
+    removed = Removed()
+    while removed.count < STEP:
+        count, size = _totals(connection)
+        if count <= retention.count and size <= retention.bytes:
+            break
+        order = "executions" if count > retention.count else "execution_bytes"
+        if not _remove_from_most(connection, order, keep, removed, count - retention.count):
+            break
+    return removed
+
+
+def require_room(connection: sqlite3.Connection, retention: Retention) -> None:
+    """Raises RequestError `limit_exceeded` when what has not ended alone is too much."""
+    count, size = _totals(connection)
+    if count > retention.count or size > retention.bytes:
+        text = "no more executions can be kept: wait for the end of some, or delete some"
+        raise RequestError(LIMIT_EXCEEDED, text)
+
+
+def _remove_from_most(
+    connection: sqlite3.Connection, order: str, keep: int, removed: Removed, surplus: int
+) -> bool:
+    """From the tenant that has most and has something that can be removed."""
+    tenants = connection.execute(f"SELECT tenant FROM usage ORDER BY {order} DESC").fetchall()
+    # By size one at a time, to see what it gave.
+    wanted = max(1, min(surplus, STEP - removed.count)) if order == "executions" else 1
+    for (tenant,) in tenants:
+        rows = connection.execute(_OLDEST, (tenant, _ALWAYS, keep, wanted)).fetchall()
+        if rows:
+            _remove(connection, rows, removed)
+            return True
+    return False
+
+
+def _totals(connection: sqlite3.Connection) -> tuple[int, int]:
+    count, size = connection.execute(
+        "SELECT ifnull(sum(executions), 0), ifnull(sum(execution_bytes), 0) FROM usage"
+    ).fetchone()
+    return int(count), int(size)
+
+
+def _remove(connection: sqlite3.Connection, rows: list[tuple[int]], removed: Removed) -> None:
+    for (sequence,) in rows:
+        named = connection.execute(
+            "SELECT sha256 FROM execution_files WHERE sequence = ?", (sequence,)
+        )
+        removed.contents.update(row[0] for row in named)
+        connection.execute("DELETE FROM executions WHERE sequence = ?", (sequence,))
+    removed.count += len(rows)
