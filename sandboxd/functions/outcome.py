@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET, Struct
 
 from sandboxd.functions import python_call
+from sandboxd.functions.model import Failure
 from sandboxd.protocol import status
 from sandboxd.protocol.errors import RequestError
 from sandboxd.protocol.functions import (
@@ -96,3 +97,10 @@ def call_result(end: End, *, log: bool) -> CallResult:
         output(job) if log else UNSET,
         job.stdout_truncated or job.stderr_truncated if log else UNSET,
     )
+
+
+def failure(error: CallError | None) -> Failure | None:
+    """The error as it is stored."""
+    if error is None:
+        return None
+    return Failure(error.type, error.message, error.traceback, error.kind)

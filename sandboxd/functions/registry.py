@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from sandboxd.functions import prepared
 from sandboxd.functions.prepared import Prepared
 from sandboxd.functions.python_call import SOURCE_NAME
-from sandboxd.protocol.errors import NOT_FOUND, RequestError
 from sandboxd.protocol.jobs import InputFile
 from sandboxd.protocol.limits import LIMIT_NAMES
 from sandboxd.protocol.models import Limits
@@ -148,8 +147,3 @@ class Registry:
                 for name in LIMIT_NAMES
             ]
         )
-
-
-def gone(function: str) -> RequestError:
-    """The error for a function that was there when its execution was made."""
-    return RequestError(NOT_FOUND, f"the function {function} was deleted")

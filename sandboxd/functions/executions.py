@@ -1,0 +1,258 @@
+"""The life of stored executions: pending → running → ended.
+
+A client's start is stored before it is answered, and so is an end before anybody is told of it. In
+between an execution is a `Live` in memory. It waits in a scheduler of its own kind, fair between
+tenants and keys as that of the jobs, so that of thousands only a few are jobs at a time; then one
+task reads what it needs, runs the job and stores its end.
+
+That it runs is stored after a moment, so that a short one costs one write. One that the daemon's
+death hits before that is pending still and is run again: its sandbox has kept nothing of the first
+time. One that was noted as running ends as `interrupted`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from sandboxd.engine.scheduler import Scheduler
+from sandboxd.functions.live import Live
+from sandboxd.functions.model import Filter, Outcome
+from sandboxd.functions.places import Places
+from sandboxd.functions.running import Runner
+from sandboxd.logs import fields
+from sandboxd.protocol.errors import CANCELLED as REFUSED
+from sandboxd.protocol.errors import INVALID_ARGUMENT, NOT_FOUND, RequestError
+from sandboxd.protocol.functions import CANCELLED, ERROR, INTERRUPTED, PENDING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from sandboxd.engine.jobs import Engine
+    from sandboxd.functions.model import EndReason, Execution, Key
+    from sandboxd.functions.registry import Registry
+    from sandboxd.functions.store import Store
+
+_log = logging.getLogger("sandboxd.functions")
+
+# Beyond the engine's own places: what is being read, or stored.
+_AHEAD: Final = 16
+# Rows with so little in them are kept from the start to the run, and need not be read again.
+_SMALL_BYTES: Final = 1024
+_WHOLE_QUEUE: Final = 2**62
+_LAST_WORDS_S: Final = 5.0
+
+
+class Executions:
+    """Every execution that was started and has not ended."""
+
+    def __init__(self, engine: Engine, store: Store, registry: Registry, most: int) -> None:
+        places = 2 * engine.scheduler.places + _AHEAD
+        self.places = Places(most)
+        self.stopping = False
+        self._engine = engine
+        self._store = store
+        self._runner = Runner(engine, store, registry)
+        self._room = Scheduler(places, _WHOLE_QUEUE, _WHOLE_QUEUE, _WHOLE_QUEUE)
+        self._live: dict[str, Live] = {}
+        self._nursery: trio.Nursery | None = None
+        self._starting: set[str] = set()
+        self._tasks = 0
+        self._idle = trio.Event()
+
+    async def run(self) -> None:
+        """Run executions until cancelled; first those that an earlier daemon has left."""
+        left = await self._store.unfinished(time.time_ns())
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for row in left:
+                self.places.add(row.tenant)
+                self.places.add_key(row.key_id)
+                self._enter(row)
+            if left:
+                _log.info("executions go on %s", fields(count=len(left)))
+            self._room.resume()
+            await trio.sleep_forever()
+
+    async def finish(self) -> None:
+        """Interrupt what runs. What waits is run by the next daemon. Returns when every end is
+        stored."""
+        self.pause()
+        self._runner.closing = True
+        for live in list(self._live.values()):
+            if live.job is not None:
+                live.ending = live.ending or INTERRUPTED
+                self._engine.cancel(live.job, "sandboxd is shutting down")
+        with trio.move_on_after(_LAST_WORDS_S):
+            while self._tasks:
+                self._idle = trio.Event()
+                await self._idle.wait()
+
+    def pause(self) -> None:
+        """Begin no more."""
+        self.stopping = True
+        self._room.pause()
+
+    # -- starting ----------------------------------------------------------------------------
+
+    def reserve(self, tenant: int, key: Key | None, count: int = 1) -> None:
+        """Make sure that so many may be started. Raises RequestError `busy`.
+
+        What is not started after all has to be given back by `give_back`.
+        """
+        if self.stopping:
+            raise RequestError(REFUSED, "sandboxd is shutting down; try again in a moment")
+        self.places.enter(tenant, count)
+        try:
+            self.places.enter_key(key, count)
+        except RequestError:
+            self.places.leave(tenant, count)
+            raise
+
+    def give_back(self, tenant: int, key_id: int, count: int = 1) -> None:
+        self.places.leave(tenant, count)
+        self.places.leave_key(key_id, count)
+
+    async def add(self, rows: Sequence[Execution]) -> list[Execution]:
+        """Store executions that are started at once. `reserve` has been called for them."""
+        with trio.CancelScope(shield=True):  # What is stored must also be run.
+            stored = await self._store.add_executions(rows)
+            for row in stored:
+                self._enter(row)
+        return stored
+
+    async def start(self, id: str, args: str, stdin: bytes) -> Execution:
+        """Start one that is pending. `reserve` has been called for it."""
+        if id in self._live or id in self._starting:
+            raise wrong_state(PENDING, "it has been started; wait for its end")
+        self._starting.add(id)
+        try:
+            with trio.CancelScope(shield=True):
+                row = await self._store.change_execution(
+                    id, PENDING, submitted_ns=time.time_ns(), args=args, stdin=stdin
+                )
+                self._enter(row)
+        finally:
+            self._starting.discard(id)
+        return row
+
+    def _enter(self, row: Execution) -> None:
+        live = Live(row, self._begin)
+        if len(row.args) + len(row.stdin) <= _SMALL_BYTES:
+            live.row = row
+        self._live[row.id] = live
+        self._room.submit(live)
+
+    def _begin(self, live: Live) -> None:
+        self._spawn(self._execute, live)
+
+    def _spawn(self, task: Callable[[Live], Awaitable[None]], live: Live) -> None:
+        if self._nursery is not None:
+            self._tasks += 1
+            self._nursery.start_soon(task, live)
+
+    # -- asking ------------------------------------------------------------------------------
+
+    def find(self, id: str) -> Live | None:
+        """The execution, while it has been started and its end is not stored."""
+        return self._live.get(id)
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def end(self, live: Live, reason: EndReason) -> None:
+        """Have it end soon, wherever it is; `live.over` is set when that is stored."""
+        live.ending = live.ending or reason
+        if live.job is not None:
+            self._engine.cancel(live.job, f"it was {reason}")
+        elif self._room.withdraw(live):
+            self._spawn(self._never_begun, live)
+
+    def end_all(self, ids: Iterable[str], reason: EndReason) -> None:
+        """As `end`, for those of them that have been started."""
+        for id in ids:
+            live = self._live.get(id)
+            if live is not None:
+                self.end(live, reason)
+
+    async def key_deleted(self, key: Key) -> None:
+        """Everything that was made with it and has not ended is cancelled."""
+        for live in list(self._live.values()):
+            if live.key_id == key.id:
+                self.end(live, CANCELLED)
+        while True:
+            pending = await self._store.executions(
+                key.tenant, Filter(key_id=key.id, status=PENDING), 0, 1000
+            )
+            waiting = [row.id for row in pending if row.id not in self._live]
+            for id in waiting:
+                await self._store.end_execution(id, unbegun(CANCELLED))
+            if not waiting:
+                return
+
+    async def end_pending(self, id: str, reason: EndReason) -> Execution:
+        """End one that was not started."""
+        return await self._store.end_execution(id, unbegun(reason))
+
+    # -- one execution -----------------------------------------------------------------------
+
+    async def _execute(self, live: Live) -> None:
+        """The task of one execution that has its turn."""
+        try:
+            ended = await self._outcome(live)
+            if ended is not None:
+                await self._store_end(live, ended)
+        finally:
+            self._room.release(live)
+            self._leave(live)
+
+    async def _never_begun(self, live: Live) -> None:
+        """The task of one that was to end before it had its turn."""
+        try:
+            await self._store_end(live, unbegun(live.ending))
+        finally:
+            self._leave(live)
+
+    def _leave(self, live: Live) -> None:
+        self._tasks -= 1
+        self.give_back(live.tenant, live.key_id)
+        del self._live[live.id]
+        live.over.set()
+        if not self._tasks:
+            self._idle.set()
+
+    async def _outcome(self, live: Live) -> Outcome | None:
+        """How it ended; None when it is left for the next daemon to run."""
+        try:
+            return await self._runner.run(live)
+        except RequestError as error:
+            if self._runner.closing and not live.began_ns:
+                return None
+            return unbegun(live.ending or ERROR, error.message)
+        except Exception:
+            _log.exception("an execution could not be run %s", fields(id=live.id))
+            return unbegun(ERROR, "sandboxd made a mistake; see its log")
+
+    async def _store_end(self, live: Live, ended: Outcome) -> None:
+        try:
+            live.last = await self._store.end_execution(live.id, ended)
+        except RequestError as error:
+            if error.code == NOT_FOUND:
+                return
+            _log.error("an end was not stored %s", fields(id=live.id, why=error.message))
+            less = unbegun(ERROR, f"how it ended could not be stored: {error.message}")
+            with contextlib.suppress(RequestError):
+                live.last = await self._store.end_execution(live.id, less)
+
+
+def unbegun(reason: EndReason, message: str = "") -> Outcome:
+    """The end of one that did not run."""
+    return Outcome(end_reason=reason, ended_ns=time.time_ns(), message=message)
+
+
+def wrong_state(state: str, what: str) -> RequestError:
+    """The error for a call that cannot be in this state; ``what`` says what can."""
+    return RequestError(INVALID_ARGUMENT, f"id: the execution is {state}: {what}", {"state": state})

@@ -1,0 +1,75 @@
+"""How many executions there may be at once: in all, of a tenant, with a key."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from sandboxd.protocol.errors import BUSY, RequestError
+
+if TYPE_CHECKING:
+    from sandboxd.functions.model import Key
+
+_RETRY_NS: Final = 1_000_000_000
+
+
+class Places:
+    """Counts what was started and has not ended."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        # One tenant leaves room for the others.
+        self._per_tenant = max(1, most * 3 // 4)
+        self._all = 0
+        self._tenants: Counter[int] = Counter()
+        self._keys: Counter[int] = Counter()
+
+    def enter(self, tenant: int, count: int = 1) -> None:
+        """Raises RequestError `busy`; else `leave` must be called as often."""
+        if self._all + count > self._most:
+            raise _busy(f"there are {self._all} executions that have not ended")
+        mine = self._tenants[tenant]
+        if mine + count > self._per_tenant:
+            raise _busy(f"there are {mine} executions of yours that have not ended")
+        self.add(tenant, count)
+
+    def add(self, tenant: int, count: int = 1) -> None:
+        """As `enter`, for what was promised before."""
+        self._all += count
+        self._tenants[tenant] += count
+
+    def leave(self, tenant: int, count: int = 1) -> None:
+        self._all -= count
+        _subtract(self._tenants, tenant, count)
+
+    def enter_key(self, key: Key | None, count: int = 1) -> None:
+        """Raises RequestError `busy` when the key has as many as it may."""
+        if key is None:
+            return
+        present = self._keys[key.id]
+        if key.max_executions and present + count > key.max_executions:
+            raise _busy(
+                f"the key {key.name} may have {key.max_executions} executions at once,"
+                f" and has {present}"
+            )
+        self.add_key(key.id, count)
+
+    def add_key(self, key_id: int, count: int = 1) -> None:
+        """As `enter_key`, for what was promised before."""
+        if key_id:
+            self._keys[key_id] += count
+
+    def leave_key(self, key_id: int, count: int = 1) -> None:
+        if key_id:
+            _subtract(self._keys, key_id, count)
+
+
+def _subtract(counter: Counter[int], which: int, count: int) -> None:
+    counter[which] -= count
+    if counter[which] <= 0:
+        del counter[which]
+
+
+def _busy(why: str) -> RequestError:
+    message = f"{why}; try again in 1 s"
+    return RequestError(BUSY, message, {"retry_after_ns": _RETRY_NS})

@@ -1,0 +1,141 @@
+"""One run of a stored function: from what is stored of it to how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+import trio
+from msgspec import UNSET
+
+from sandboxd.functions import live as lives
+from sandboxd.functions import outcome as outcomes
+from sandboxd.functions.model import ExecutionFile, Outcome
+from sandboxd.functions.prepared import Call
+from sandboxd.protocol import status
+from sandboxd.protocol.errors import CANCELLED as REFUSED
+from sandboxd.protocol.errors import NOT_FOUND, RequestError
+from sandboxd.protocol.functions import CANCELLED, PENDING, RUNNING
+from sandboxd.protocol.jobs import DEFAULT_FILE_MODE, InputFile
+
+if TYPE_CHECKING:
+    from sandboxd.engine import job as engine_job
+    from sandboxd.engine.jobs import Engine
+    from sandboxd.functions.live import Live
+    from sandboxd.functions.model import Execution, Function
+    from sandboxd.functions.outcome import End
+    from sandboxd.functions.registry import Registry
+    from sandboxd.functions.store import Store
+    from sandboxd.protocol.models import Result
+
+# So long a program has to run until that is stored.
+_NOTED_AFTER_S: Final = 0.03
+
+
+class Runner:
+    """Runs executions that have their turn."""
+
+    def __init__(self, engine: Engine, store: Store, registry: Registry) -> None:
+        self.closing = False
+        """Set when what has not begun is to be left for the next daemon."""
+        self._engine = engine
+        self._store = store
+        self._registry = registry
+
+    async def run(self, live: Live) -> Outcome | None:
+        """Run it and say how it ended; None when it was left. Raises RequestError when it cannot
+        be run."""
+        row = live.row or await self._store.execution(live.id)
+        live.row = None
+        prepared = await self._registry.find((row.tenant, row.space, row.function))
+        function = prepared.function
+        if function.id != row.function_id:
+            raise RequestError(NOT_FOUND, f"the function {row.function} was deleted")
+        call = Call(
+            args=row.args.encode() or b"null",
+            stdin=row.stdin,
+            files=await self._inputs(row) if row.inputs else (),
+            limits=row.limits,
+            client=row.key,
+        )
+        job = self._engine.admit(prepared.spec(call), row.tenant)
+        if prepared.plan is not None:
+            job.held = prepared.plan.runtime.use
+        self._require_wanted(live)
+        live.job = job
+        outcome = await self._run_job(live, job, function.revision)
+        if self.closing and not live.began_ns:
+            return None
+        end = outcomes.read(function.kind, outcome)
+        return await self._ended(live, function, end)
+
+    def _require_wanted(self, live: Live) -> None:
+        if live.ending or self.closing:
+            raise RequestError(REFUSED, "it was ended before it began")
+
+    async def _run_job(self, live: Live, job: engine_job.Job, revision: int) -> engine_job.Outcome:
+        async with trio.open_nursery() as nursery:
+
+            def began() -> None:
+                live.began_ns = time.time_ns()
+                nursery.start_soon(self._note, live, revision)
+
+            outcome = await lives.run(self._engine, job, live, began)
+            nursery.cancel_scope.cancel()
+        return outcome
+
+    async def _note(self, live: Live, revision: int) -> None:
+        """Store that it runs, when it has for a moment."""
+        await trio.sleep(_NOTED_AFTER_S)
+        with contextlib.suppress(RequestError):  # It was ended, or removed, meanwhile.
+            await self._store.change_execution(
+                live.id, PENDING, status=RUNNING, started_ns=live.began_ns, revision=revision
+            )
+
+    async def _inputs(self, row: Execution) -> tuple[InputFile, ...]:
+        return tuple(
+            [
+                InputFile(
+                    file.path.encode(), DEFAULT_FILE_MODE, await self._store.content(file.sha256)
+                )
+                for file in row.inputs
+            ]
+        )
+
+    async def _ended(self, live: Live, function: Function, end: End) -> Outcome:
+        """What is to be stored of an execution that ran."""
+        job, reason, log = end.job, end.reason, bytes(live.log)
+        if job.status == status.CANCELLED:
+            reason = live.ending or CANCELLED
+        if not end.compiled:
+            log = outcomes.output(job)
+        return Outcome(
+            end_reason=reason,
+            ended_ns=time.time_ns(),
+            started_ns=live.began_ns or None,
+            revision=function.revision,
+            job_status=job.status,
+            exit_code=job.exit_code,
+            signal=job.signal,
+            message=job.message,
+            cpu_time_ns=job.cpu_time_ns,
+            wall_time_ns=job.wall_time_ns,
+            memory_bytes=job.memory_bytes,
+            result=end.result,
+            error=outcomes.failure(end.error),
+            log=log,
+            log_truncated=job.stdout_truncated or job.stderr_truncated,
+            outputs=await self._outputs(function, job) if function.outputs else (),
+        )
+
+    async def _outputs(self, function: Function, job: Result) -> tuple[ExecutionFile, ...]:
+        """The files it left, as contents of the store."""
+        found = {} if job.files is UNSET else job.files
+        outputs = []
+        for port in function.outputs:
+            data = found.get(port.path)
+            if data is not None:
+                sha256 = await self._store.put_content(data)
+                outputs.append(ExecutionFile(port.id, port.path, sha256, len(data)))
+        return tuple(outputs)
