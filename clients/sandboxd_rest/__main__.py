@@ -15,6 +15,7 @@ from sandboxd import logs
 from sandboxd.errors import ConfigError
 from sandboxd.protocol.errors import SandboxdError
 from sandboxd_rest import config as configuration
+from sandboxd_rest import devtls
 from sandboxd_rest.piston.settings import warn_about_others
 
 # sysexits(3), which systemd knows by name.
@@ -36,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         config = configuration.load(options.config, flags=_flags(options))
         logs.configure(config.log_level)
         warn_about_others(os.environ)
+        if config.dev_tls:
+            config = devtls.with_certificate(config)
         from sandboxd_rest.serve import run  # The HTTP server takes a while to import.
 
         trio.run(run, config)
@@ -59,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tls-certificate", metavar="FILE", help="serve HTTPS with this (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (PEM)")
+    parser.add_argument(
+        "--dev-tls",
+        action="store_const",
+        const=True,
+        help="serve HTTPS with a certificate for localhost that is made here",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     version = f"sandboxd-rest {sandboxd.__version__}"
     parser.add_argument("--version", action="version", version=version)

@@ -41,6 +41,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bind: tuple[str, ...] = ("127.0.0.1:2000",)
     tls_certificate: str = ""
     tls_key: str = ""
+    dev_tls: bool = False
+    """Make a certificate for localhost; see `devtls`."""
 
     # Who.
     allowed_hosts: tuple[str, ...] = ()
@@ -122,6 +124,7 @@ def _read(path: Path | None) -> dict[str, Any]:
 
 _TABLES: Final = ("piston", "pifop", "faaspot")
 _LISTS: Final = ("bind", "allowed_hosts", "allowed_origins", "trusted_proxies")
+_SWITCHES: Final = ("access_log", "dev_tls")
 _NUMBERS: Final = ("max_body_bytes", "max_requests", "max_sessions")
 
 
@@ -136,7 +139,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError(f"environment: {name} is not a setting of sandboxd-rest")
         if key in _LISTS:
             found[key] = [part.strip() for part in text.split(",") if part.strip()]
-        elif key == "access_log":
+        elif key in _SWITCHES:
             found[key] = {"true": True, "false": False}.get(text.lower(), text)
         else:
             found[key] = int(text) if key in _NUMBERS and text.isdecimal() else text
@@ -165,6 +168,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f"bind: {bind!r} is not HOST:PORT, [ADDRESS]:PORT or unix:/PATH")
     if bool(config.tls_certificate) != bool(config.tls_key):
         raise ConfigError("tls_certificate and tls_key: one is no use without the other")
+    if config.dev_tls and config.tls_certificate:
+        raise ConfigError("dev_tls: there is a tls_certificate already; give one of them only")
     for origin in config.allowed_origins:
         if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
             raise ConfigError(f"allowed_origins: {origin!r} is not like https://example.org")

@@ -97,6 +97,16 @@ def test_pistons_variables() -> None:
         ({"SANDBOXD_REST_ALLOWED_ORIGINS": "play.example"}, "https://example.org"),
         ({"SANDBOXD_REST_TRUSTED_PROXIES": "proxy"}, "trusted_proxies"),
         ({"SANDBOXD_REST_TLS_KEY": "/key"}, "tls_certificate"),
+        ({"SANDBOXD_REST_DEV_TLS": "yes"}, "dev_tls"),
+        ({"SANDBOXD_REST_PIFOP": "1"}, "SANDBOXD_REST_PIFOP"),
+        (
+            {
+                "SANDBOXD_REST_DEV_TLS": "true",
+                "SANDBOXD_REST_TLS_KEY": "/key",
+                "SANDBOXD_REST_TLS_CERTIFICATE": "/certificate",
+            },
+            "dev_tls",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_environment(environ: Mapping[str, str], words: str) -> None:
