@@ -134,6 +134,10 @@ class ExecutionRows:
         if old.status != "ended":
             changes = {name: getattr(outcome, name) for name in _ENDED}
             changes |= {"status": "ended", "log_bytes": len(outcome.log)}
+            if outcome.started_ns is not None:
+                changes["started_ns"] = outcome.started_ns
+            if outcome.revision is not None:
+                changes["revision"] = outcome.revision
             _set(connection, "executions", old.sequence, changes, changes.keys())
             connection.execute(
                 "UPDATE execution_data SET error = ?, result = ?, log = ? WHERE sequence = ?",
