@@ -204,7 +204,7 @@ class FunctionFields(CallerOptions, total=False):
     files: Sequence[FunctionFile]
     inputs: Sequence[FunctionInput]
     outputs: Sequence[FunctionOutput]
-    context: Mapping[str, str]
+    context: Mapping[str, object]
     limits: Limits
     metadata: Mapping[str, object]
     check: bool

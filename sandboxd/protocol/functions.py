@@ -81,7 +81,7 @@ class FunctionFields(Caller, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     files: list[FunctionFile] | None = None
     inputs: list[InputField] | None = None
     outputs: list[OutputField] | None = None
-    context: dict[str, str] | None = None
+    context: dict[str, Any] | None = None
     limits: Limits | None = None
     metadata: dict[str, Any] | None = None
     check: bool | None = None
