@@ -80,6 +80,12 @@ def _run(command: Command, stdio: Stdio) -> int:
             from sandboxctl.packages import run
         case "environments":
             from sandboxctl.environments import run
+        case "functions":
+            from sandboxctl.functions import run
+        case "executions":
+            from sandboxctl.executions import run
+        case "keys":
+            from sandboxctl.keys import run
         case "status":
             from sandboxctl.status import run
         case "check":

@@ -10,6 +10,7 @@ from sandboxctl.jobs import (
     common_params,
     exit_status,
     input_files,
+    read_all,
     read_file,
     report,
     text,
@@ -78,7 +79,7 @@ def _files(path: str, others: list[str], stdio: Stdio) -> list[dict[str, Any]]:
     """The source file first."""
     further = input_files(others)
     if path == _FROM_STDIN:
-        name, main = _NAME_FROM_STDIN, {"data": _read_all(stdio.stdin)}
+        name, main = _NAME_FROM_STDIN, {"data": read_all(stdio.stdin)}
     else:
         name, main = os.path.basename(path), read_file(path)
     if name in further:
@@ -96,11 +97,6 @@ def _is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _read_all(fd: int) -> bytes:
-    with open(fd, "rb", closefd=False) as file:
-        return file.read()
 
 
 def _execute(

@@ -33,7 +33,7 @@ def common_params(command: Command, stdio: Stdio, tty: str) -> dict[str, Any]:
         if command[option] is not None:
             params[option.removeprefix("--")] = command[option]
     if command["--env"]:
-        params["env"] = _environment(command["--env"])
+        params["env"] = environment_of(command["--env"])
     if command[tty]:
         if command["--json"] or command["--stdin"]:
             raise UsageError(f"{tty} cannot go with --json or --stdin")
@@ -55,7 +55,8 @@ def text(word: str) -> str | bytes:
     return word
 
 
-def _environment(settings: list[str]) -> dict[str, str | bytes]:
+def environment_of(settings: list[str]) -> dict[str, str | bytes]:
+    """The variables of `--env`. Raises UsageError."""
     environment: dict[str, str | bytes] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -83,6 +84,12 @@ def read_file(path: str) -> dict[str, Any]:
     with open(path, "rb") as file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
         return {"data": file.read(), "mode": mode}
+
+
+def read_all(fd: int) -> bytes:
+    """Everything up to the end."""
+    with open(fd, "rb", closefd=False) as file:
+        return file.read()
 
 
 def with_daemon(command: Command, stdio: Stdio, act: Callable[[Connection, int], int]) -> int:
