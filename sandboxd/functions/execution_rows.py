@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 from msgspec import structs
 
-from sandboxd.functions.model import Execution, ExecutionFile, Failure, Filter, Outcome
+from sandboxd.functions.model import Execution, ExecutionFile, Failure, Outcome
 from sandboxd.protocol.errors import EXISTS, INVALID_ARGUMENT, NOT_FOUND, RequestError
 from sandboxd.protocol.models import Limits
 
@@ -28,7 +28,7 @@ _PLAIN: Final = (
     "exit_code", "signal", "message", "cpu_time_ns", "wall_time_ns", "memory_bytes", "log_bytes",
 )  # fmt: skip
 _COLUMNS: Final = (*_PLAIN, "log_truncated", "limits", "metadata", "sequence")
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM executions"
+SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM executions"
 _INSERT: Final = (
     f"INSERT INTO executions ({', '.join(_COLUMNS[:-1])}, bytes)"
     f" VALUES ({', '.join('?' * len(_COLUMNS))})"
@@ -65,8 +65,8 @@ class ExecutionRows:
 
     def get_many(self, connection: sqlite3.Connection, ids: Iterable[str]) -> list[Execution]:
         """Those that are there."""
-        found = (connection.execute(f"{_SELECT} WHERE id = ?", (id,)).fetchone() for id in ids)
-        return [self._complete(connection, _execution(row)) for row in found if row is not None]
+        found = (connection.execute(f"{SELECT} WHERE id = ?", (id,)).fetchone() for id in ids)
+        return [self._complete(connection, execution(row)) for row in found if row is not None]
 
     def add(self, connection: sqlite3.Connection, new: Execution) -> Execution:
         """Raises RequestError: `exists`; `not_found` when its function is not there any more."""
@@ -189,21 +189,21 @@ class ExecutionRows:
             )
 
 
-def wrong_state(execution: Execution) -> RequestError:
+def wrong_state(row: Execution) -> RequestError:
     """What was asked for cannot be done (any more)."""
-    state = "submitted" if _is_submitted(execution) else execution.status
+    state = "submitted" if _is_submitted(row) else row.status
     advice = {
         "pending": "it has not begun: start it first",
         "submitted": "it was started already: wait for its end, or stop it",
         "running": "it runs: wait for its end, or stop it",
         "ended": "it has ended: create a new one",
     }[state]
-    text = f"execution {execution.id} is {execution.status}; {advice}"
-    return RequestError(INVALID_ARGUMENT, text, {"state": execution.status})
+    text = f"execution {row.id} is {row.status}; {advice}"
+    return RequestError(INVALID_ARGUMENT, text, {"state": row.status})
 
 
-def _is_submitted(execution: Execution) -> bool:
-    return execution.status == "pending" and execution.submitted_ns > 0
+def _is_submitted(row: Execution) -> bool:
+    return row.status == "pending" and row.submitted_ns > 0
 
 
 def log(connection: sqlite3.Connection, id: str, start: int, size: int) -> bytes:
@@ -213,46 +213,6 @@ def log(connection: sqlite3.Connection, id: str, start: int, size: int) -> bytes
         start = min(max(start, 0), len(blob))
         blob.seek(start)
         return blob.read(len(blob) - start if size < 0 else size)
-
-
-def listing(filter: Filter, after: int) -> tuple[str, list[object]]:
-    """The statement that lists executions, but for its tenant (first) and its limit (last).
-
-    Each names its index: what the planner would choose depends on what it believes to be stored.
-    """
-    where, values = ["tenant = ?"], list[object]()
-    if filter.status in ("pending", "running"):
-        index = "executions_unfinished"
-        where.append("status <> 'ended'")
-    elif filter.key_id is not None:
-        index = "executions_by_key"
-        where.append("key_id <> 0")
-    elif filter.function_id is not None:
-        index = "executions_by_function"
-    elif filter.function is not None:
-        index = "executions_by_name"
-    else:
-        index = "executions_by_tenant" if filter.space is None else "executions_by_space"
-    for name, value in structs.asdict(filter).items():
-        if value is not None:
-            where.append(f"{name} = ?")
-            values.append(value)
-    if after:
-        where.append("sequence < ?")
-        values.append(after)
-    statement = (
-        f"{_SELECT} INDEXED BY {index} WHERE {' AND '.join(where)} ORDER BY sequence DESC LIMIT ?"
-    )
-    return statement, values
-
-
-def items(
-    connection: sqlite3.Connection, tenant: int, filter: Filter, after: int, limit: int
-) -> list[Execution]:
-    """Newest first, without what is long."""
-    statement, values = listing(filter, after)
-    rows = connection.execute(statement, (tenant, *values, limit))
-    return [_execution(row) for row in rows]
 
 
 def interrupt(connection: sqlite3.Connection, now_ns: int) -> None:
@@ -275,13 +235,14 @@ def submitted(connection: sqlite3.Connection) -> list[str]:
 
 
 def _row(connection: sqlite3.Connection, id: str) -> Execution:
-    row = connection.execute(f"{_SELECT} WHERE id = ?", (id,)).fetchone()
+    row = connection.execute(f"{SELECT} WHERE id = ?", (id,)).fetchone()
     if row is None:
         raise RequestError(NOT_FOUND, f"there is no execution {id[:64]}; it may have expired")
-    return _execution(row)
+    return execution(row)
 
 
-def _execution(row: tuple[Any, ...]) -> Execution:
+def execution(row: tuple[Any, ...]) -> Execution:
+    """Of a row of `SELECT`."""
     *plain, log_truncated, limits, metadata, sequence = row
     return Execution(
         **dict(zip(_PLAIN, plain, strict=True)),
@@ -303,9 +264,9 @@ def _files(
     return tuple(ExecutionFile(*row) for row in rows)
 
 
-def _has_function(connection: sqlite3.Connection, execution: Execution) -> bool:
+def _has_function(connection: sqlite3.Connection, new: Execution) -> bool:
     statement = "SELECT EXISTS (SELECT 1 FROM functions WHERE id = ? AND tenant = ?)"
-    values = (execution.function_id, execution.tenant)
+    values = (new.function_id, new.tenant)
     return bool(connection.execute(statement, values).fetchone()[0])
 
 

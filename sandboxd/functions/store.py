@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sandboxd.errors import HostError
-from sandboxd.functions import execution_rows, function_rows, keys, retention
+from sandboxd.functions import execution_list, execution_rows, function_rows, keys, retention
 from sandboxd.functions.contents import Contents
 from sandboxd.functions.database import Database
 from sandboxd.functions.execution_rows import ExecutionRows
@@ -221,7 +221,7 @@ class Store:
         self, tenant: int, filter: Filter = _ALL, after: int = 0, limit: int = 100
     ) -> list[Execution]:
         """Newest first, from the one older than the sequence ``after`` (0: the newest)."""
-        return await self._read(execution_rows.items, tenant, filter, after, limit)
+        return await self._read(execution_list.items, tenant, filter, after, limit)
 
     async def executions_by_id(self, ids: Sequence[str]) -> list[Execution]:
         """Those that are there, complete as `execution` gives them, in the order of ``ids``."""
