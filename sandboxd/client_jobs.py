@@ -82,8 +82,14 @@ class ConnectionJobs:
             self.engine.abandon(job)
         self.live.clear()
 
-    def admit(self, spec: JobSpec, field: str = "", stdio: Stdio | None = None) -> Job:
-        """A job of this connection's tenant. Raises RequestError.
+    def admit(
+        self,
+        spec: JobSpec,
+        field: str = "",
+        stdio: Stdio | None = None,
+        tenant: int | None = None,
+    ) -> Job:
+        """A job of this connection's tenant, or of ``tenant``. Raises RequestError.
 
         ``stdio`` are its descriptors where they were taken already; the job owns them then.
         """
@@ -91,7 +97,8 @@ class ConnectionJobs:
         connection.peer.require_run()
         if connection.server.stopping:
             raise RequestError(CANCELLED, "sandboxd is shutting down; connect again in a moment")
-        job = self.engine.admit(spec, connection.peer.uid, field)
+        owner = connection.peer.uid if tenant is None else tenant
+        job = self.engine.admit(spec, owner, field)
         if stdio is not None:
             job.stdio = stdio
         elif spec.fds is not None:

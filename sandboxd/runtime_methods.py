@@ -4,9 +4,8 @@ A language whose tool is as it was costs a lookup more than ``job.run``. Where i
 at first, a task of the connection does that and goes on with the request.
 """
 
-import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -14,14 +13,13 @@ from sandboxd.client_jobs import Answer, shaped
 from sandboxd.config import Config
 from sandboxd.connection import LATER, Connection
 from sandboxd.engine.job import NO_STDIO, Job, Outcome, Stdio
+from sandboxd.later import later
 from sandboxd.passed import stdio_from
-from sandboxd.protocol.errors import BUSY, INTERNAL, RequestError
+from sandboxd.protocol.errors import BUSY, RequestError
 from sandboxd.protocol.models import NoParams
 from sandboxd.protocol.runtimes import ANY_VERSION, ExecuteParams, RuntimesResult
 from sandboxd.runtimes.plan import Plan
 from sandboxd.runtimes.request import job_spec
-
-_log = logging.getLogger("sandboxd.server")
 
 # A tool says its version within a second or so.
 _RETRY_NS: Final = 1_000_000_000
@@ -70,8 +68,7 @@ def list_runtimes(connection: Connection, msgid: int, params: NoParams) -> objec
     async def answer() -> object:
         return RuntimesResult(await connection.server.runtimes.infos())
 
-    connection.start_soon(partial(_answer_later, connection, msgid, answer))
-    return LATER
+    return later(connection, msgid, answer)
 
 
 def execute(connection: Connection, msgid: int, params: ExecuteParams) -> object:
@@ -96,8 +93,7 @@ def _with_plan(connection: Connection, msgid: int, params: ExecuteParams, submit
         stdio.close()
         raise
     settled = partial(_settle, connection, params, submit, stdio, size)
-    connection.start_soon(partial(_answer_later, connection, msgid, settled))
-    return LATER
+    return later(connection, msgid, settled)
 
 
 async def _settle(
@@ -114,21 +110,6 @@ async def _settle(
     finally:
         connection.server.looking.leave(connection.peer.uid, size)
     return submit(params, plan, stdio)
-
-
-async def _answer_later(
-    connection: Connection, msgid: int, call: Callable[[], Awaitable[object]]
-) -> None:
-    """The rest of a request that has to wait for something, in a task of its own."""
-    try:
-        answer = await call()
-    except RequestError as error:
-        answer = error
-    except Exception:
-        _log.exception("a request failed")
-        answer = RequestError(INTERNAL, "sandboxd made a mistake; see its log")
-    if answer is not LATER:
-        connection.answer(msgid, answer)
 
 
 def _execute(

@@ -109,6 +109,12 @@ class FunctionRows:
                 "UPDATE keys SET function_space = ?, function_name = ? WHERE function_id = ?",
                 (new.space, new.name, new.id),
             )
+            # What is still to be run looks for its function by name.
+            connection.execute(
+                "UPDATE executions SET space = ?, function = ?"
+                " WHERE tenant = ? AND function_id = ? AND status <> 'ended'",
+                (new.space, new.name, new.tenant, new.id),
+            )
         _require_room(connection, new.tenant)
         return new
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sandboxd.functions.live import Live
     from sandboxd.functions.model import Execution, Function
     from sandboxd.functions.outcome import End
+    from sandboxd.functions.prepared import Prepared
     from sandboxd.functions.registry import Registry
     from sandboxd.functions.store import Store
     from sandboxd.protocol.models import Result
@@ -46,12 +47,8 @@ class Runner:
     async def run(self, live: Live) -> Outcome | None:
         """Run it and say how it ended; None when it was left. Raises RequestError when it cannot
         be run."""
-        row = live.row or await self._store.execution(live.id)
-        live.row = None
-        prepared = await self._registry.find((row.tenant, row.space, row.function))
+        row, prepared = await self._prepared(live)
         function = prepared.function
-        if function.id != row.function_id:
-            raise RequestError(NOT_FOUND, f"the function {row.function} was deleted")
         call = Call(
             args=row.args.encode() or b"null",
             stdin=row.stdin,
@@ -69,6 +66,19 @@ class Runner:
             return None
         end = outcomes.read(function.kind, outcome)
         return await self._ended(live, function, end)
+
+    async def _prepared(self, live: Live) -> tuple[Execution, Prepared]:
+        """The execution and its function, also when that has another name by now."""
+        kept, live.row = live.row, None
+        if kept is not None:
+            found = self._registry.kept((kept.tenant, kept.space, kept.function))
+            if found is not None and found.function.id == kept.function_id:
+                return kept, found
+        row = await self._store.execution(live.id)
+        found = await self._registry.find((row.tenant, row.space, row.function))
+        if found.function.id != row.function_id:
+            raise RequestError(NOT_FOUND, f"the function {row.space}/{row.function} was deleted")
+        return row, found
 
     def _require_wanted(self, live: Live) -> None:
         if live.ending or self.closing:
