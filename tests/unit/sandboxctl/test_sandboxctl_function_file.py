@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sandboxctl.function_file import BadFunctionFile, read_function_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TSP = """
 id = "tsp"
