@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from starlette.routing import Router
 from sandboxd.logs import fields
 from sandboxd.protocol import errors
 from sandboxd.protocol.errors import RequestError
-from sandboxd_rest.http import Disconnected, Refusal, Request, Response
+from sandboxd_rest.http import Disconnected, Headers, Refusal, Request, Response
 from sandboxd_rest.link import busy_headers, retry_after
 from sandboxd_rest.safety import Guard, by_name
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sandboxd_rest.config import Config
     from sandboxd_rest.metrics import HttpCounts
 
+    Respond = Callable[[int, list[tuple[bytes, bytes]], bytes], Awaitable[None]]
     Handler = Callable[[Request], Awaitable[Response]]
     SessionHandler = Callable[[Request, Send], Awaitable[None]]
 
@@ -123,7 +125,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self.serve(scope, receive, partial(_send, send))
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -131,7 +133,9 @@ class App:
 
     # -- HTTP --------------------------------------------------------------------------------
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Scope, receive: Receive, respond: Respond) -> None:
+        """Handle a request of HTTP: as ASGI has it, but that the answer is sent by one call with
+        its status, headers and body. There is none when the client has gone away."""
         begun = time.monotonic()
         headers = by_name(scope["headers"])
         peer = self._guard.peer(scope, headers)
@@ -143,7 +147,7 @@ class App:
             response = await self._answer(scope, receive, headers, peer, dialect)
             extra = self._guard.cors(scope, headers)
             status = response.status
-            await _send(send, response, extra)
+            await respond(status, _headers(response, extra), response.body)
         except Disconnected:
             pass
         finally:
@@ -287,25 +291,24 @@ def _refused(refusal: Refusal, dialect: Dialect | None) -> Response:
     return Response(body, refusal.status, headers=refusal.headers)
 
 
-async def _send(send: Send, response: Response, extra: tuple[tuple[bytes, bytes], ...]) -> None:
+def _headers(response: Response, extra: Headers = ()) -> list[tuple[bytes, bytes]]:
     headers = [_NOSNIFF, *response.headers, *extra]
     if response.status != 204:
         headers += [
             (b"content-type", response.content_type),
             (b"content-length", str(len(response.body)).encode()),
         ]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
+    return headers
+
+
+async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _reject(send: Send, response: Response) -> None:
     """Answer a WebSocket handshake with an HTTP error."""
-    headers = [
-        _NOSNIFF,
-        *response.headers,
-        (b"content-type", response.content_type),
-        (b"content-length", str(len(response.body)).encode()),
-    ]
+    headers = _headers(response)
     start = {"type": "websocket.http.response.start", "status": response.status, "headers": headers}
     await send(start)
     await send({"type": "websocket.http.response.body", "body": response.body})

@@ -1,6 +1,6 @@
-"""The HTTP server: hypercorn's protocols on trio, in a loop and a connection of ours.
+"""The HTTP server: connections of plain HTTP/1.x are `http1`'s, all others hypercorn's, on trio.
 
-The one module that knows which server this is. hypercorn's own loop costs a job's time twice over:
+The one module that knows which server hypercorn is. Its own loop costs a job's time twice over:
 the head of an answer, its body and its end are sent one by one, and two tasks are started for each
 request to tell whether the connection is idle. It also ends altogether when one connection fails,
 and keeps a connection whose client has gone until it has been idle for long enough.
@@ -21,8 +21,9 @@ from hypercorn.events import RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
-from hypercorn.utils import repr_socket_addr
+from hypercorn.utils import parse_socket_addr, repr_socket_addr
 
+from sandboxd_rest import http1
 from sandboxd_rest.http import WATCHED
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ async def serve(
     as is configured. Raises OSError when an address cannot be listened on."""
     server = _Server(config)
     context = WorkerContext(None)
-    handler = _handler(ASGIWrapper(app), server, context)  # type: ignore[arg-type]
+    plain: set[http1.Connection] = set()
+    handler = _handler(app, server, context, plain)
     listeners, where = _listeners(server)
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
@@ -64,6 +66,8 @@ async def serve(
             await stopped()
             accepting.cancel_scope.cancel()
         await context.terminated.set()
+        for connection in plain:
+            connection.stop()
         connections.cancel_scope.deadline = trio.current_time() + server.graceful_timeout
 
 
@@ -96,22 +100,50 @@ async def _accept(
 
 
 def _handler(
-    app: ASGIWrapper, server: _Server, context: WorkerContext
+    app: App, server: _Server, context: WorkerContext, plain: set[http1.Connection]
 ) -> Callable[[Any], Awaitable[None]]:
+    wrapped = ASGIWrapper(app)  # type: ignore[arg-type]
+    settings = http1.Settings(_MAX_HEADERS_BYTES, server.keep_alive_timeout)
+
     async def handle(stream: Any) -> None:
+        begun: bytes | None = b""
         try:
-            await _Connection(app, server, context, ConnectionState({}), stream)
+            async with stream:
+                if isinstance(stream, trio.SocketStream):
+                    begun = await _serve_plain(app, settings, stream, plain)
+                if begun is not None:
+                    await _Connection(wrapped, server, context, ConnectionState({}), stream, begun)
         except* Exception:  # Of one connection; the others have nothing to do with it.
             _log.exception("a connection failed")
 
     return handle
 
 
+async def _serve_plain(
+    app: App, settings: http1.Settings, stream: trio.SocketStream, plain: set[http1.Connection]
+) -> bytes | None:
+    """As `http1.Connection.run`."""
+    sock = stream.socket
+    try:
+        client = parse_socket_addr(sock.family, sock.getpeername())
+        server = parse_socket_addr(sock.family, sock.getsockname())
+    except OSError:  # It has gone already.
+        return None
+    connection = http1.Connection(app.serve, settings, stream, client, server)
+    plain.add(connection)
+    try:
+        return await connection.run()
+    finally:
+        plain.discard(connection)
+
+
 class _Connection(TCPServer):
-    """One client's connection."""
+    """One client's connection, where it is encrypted, or no HTTP/1.x."""
 
     def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+        """The last of them are the bytes that have been read already."""
+        *others, self._begun = args
+        super().__init__(*others)
         self._head = b""
         self._watched: set[trio.CancelScope] = set()
         self.state[WATCHED] = self._watched
@@ -143,6 +175,8 @@ class _Connection(TCPServer):
             return 0  # What is wrong comes out below.
 
     async def _read_data(self) -> None:
+        if self._begun:
+            await self.protocol.handle(RawData(self._begun))
         await super()._read_data()
         self._idle.end()
         for scope in self._watched:

@@ -1,0 +1,323 @@
+"""HTTP/1.x on a plain socket: h11's parser, and as little around it as there can be.
+
+Theory of operation. A request is handled by the task that read it, so nothing has to be passed on
+and nobody has to be woken. Only a request that waits for something else, and has to end when its
+client goes away (`add`), needs somebody who reads meanwhile: a second task, which from then on
+takes turns with the first one. Whichever of them is reading when the next request comes handles
+it, and the other one rests until it is needed.
+
+WebSocket and HTTP/2 are not spoken here: the bytes read so far are handed on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+from wsgiref.handlers import format_date_time
+
+import h11
+import trio
+
+from sandboxd_rest.http import BODY, WATCHED
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Pair = tuple[bytes, bytes]
+    Respond = Callable[[int, list[Pair], bytes], Awaitable[None]]
+    Serve = Callable[[dict[str, Any], Callable[[], Awaitable[dict[str, Any]]], Respond], Any]
+    Address = tuple[str, int] | None
+
+_RECEIVE_BYTES: Final = 64 * 1024
+_VERSIONS: Final = (b"1.0", b"1.1")
+_BODILESS: Final = (204, 304)
+_GONE: Final = {"type": "http.disconnect"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for every connection."""
+
+    max_head_bytes: int
+    idle_timeout_s: float
+
+
+class Connection:
+    """One client's connection. Whoever made it closes the stream in the end."""
+
+    def __init__(
+        self,
+        serve: Serve,
+        settings: Settings,
+        stream: trio.SocketStream,
+        client: Address,
+        server: Address,
+    ) -> None:
+        """`serve` is an `App.serve`; `client` and `server` are as in an ASGI scope."""
+        self._serve_request = serve
+        self._settings = settings
+        self._stream = stream
+        self._fd = stream.socket.fileno()
+        self._addresses = {"client": client, "server": server}
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=settings.max_head_bytes)
+        # What was read since the end of the last request.
+        self._raw = b""
+        self._foreign: bytes | None = None
+        self._stopping = False
+        # Of the request at hand.
+        self._busy = False
+        self._parts: list[bytes] = []
+        self._complete = False
+        self._head_only = False
+        self._refused = False
+        self._watched: set[trio.CancelScope] = set()
+        # The second task: whether it is the one that reads, and what it read too early.
+        self._resting = trio.lowlevel.ParkingLot()
+        self._other_reads = False
+        self._ahead: bytes | None = None
+
+    async def run(self) -> bytes | None:
+        """Serve until the connection is at its end: None. Bytes are the beginning of a request
+        that is none of HTTP/1.x: what is done with it, and with the stream, is the caller's."""
+        async with trio.open_nursery() as self._nursery:
+            self._idle_from_now()
+            await self._take_turns()
+        return self._foreign
+
+    def stop(self) -> None:
+        """End, or when a request is being handled, after it."""
+        self._stopping = True
+        if not self._busy:
+            self._nursery.cancel_scope.cancel()
+
+    # -- who watches -------------------------------------------------------------------------
+
+    def add(self, scope: trio.CancelScope) -> None:
+        """Cancel `scope` when the client goes away. The body must have been read."""
+        self._watched.add(scope)
+        if self._ahead == b"":
+            scope.cancel()
+        if self._other_reads or self._ahead is not None or not self._complete:
+            return  # What has come already hides what comes after it.
+        self._other_reads = True
+        if not self._resting.unpark():
+            self._nursery.start_soon(self._take_turns)
+
+    def discard(self, scope: trio.CancelScope) -> None:
+        """The scope has ended."""
+        self._watched.discard(scope)
+
+    # -- the two tasks -----------------------------------------------------------------------
+
+    async def _take_turns(self) -> None:
+        """Each of them runs this; with the end of one of them the connection ends."""
+        while await self._turn():
+            pass
+        self._nursery.cancel_scope.cancel()
+
+    async def _turn(self) -> bool:
+        data = await self._read()
+        self._other_reads = False
+        if self._busy:  # With a request of the other task, which goes on with this.
+            self._ahead = data
+            if not data:
+                for scope in self._watched:
+                    scope.cancel()
+            await self._resting.park()
+            return True
+        self._busy = True
+        goes_on = await self._serve(data)
+        self._busy = False
+        if goes_on and self._other_reads:
+            await self._resting.park()
+        return goes_on
+
+    async def _read(self) -> bytes:
+        """What comes next; nothing at the client's end."""
+        if self._ahead is not None:
+            data, self._ahead = self._ahead, None
+            await trio.lowlevel.checkpoint()
+            return data
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            try:
+                return os.read(self._fd, _RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return b""
+
+    def _idle_from_now(self) -> None:
+        now = trio.current_time()
+        self._nursery.cancel_scope.deadline = now + self._settings.idle_timeout_s
+
+    # -- requests ----------------------------------------------------------------------------
+
+    async def _serve(self, data: bytes) -> bool:
+        """Handle the requests in what was read. False: the connection has to end."""
+        self._raw += data
+        self._http.receive_data(data)
+        while True:
+            try:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    return True
+                if not isinstance(event, h11.Request):
+                    return False
+                headers = list(event.headers)
+                if _is_foreign(event, headers):
+                    self._foreign = self._raw
+                    return False
+                body = self._begin(event)
+            except h11.RemoteProtocolError as exc:
+                await self._refuse(exc)
+                return False
+            await self._serve_request(self._scope(event, headers, body), self.receive, self.respond)
+            if not self._next_cycle():
+                return False
+            if self._raw:  # Others have their turn before the next one.
+                await trio.lowlevel.checkpoint()
+
+    def _begin(self, request: h11.Request) -> bytes | None:
+        """The body when it has come with the head, as it nearly always has.
+
+        Raises RemoteProtocolError."""
+        self._nursery.cancel_scope.deadline = math.inf
+        self._head_only = request.method == b"HEAD"
+        self._parts = []
+        self._complete = False
+        while not self._complete:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                return None
+            self._take(event)
+        body = b"".join(self._parts)
+        return body
+
+    def _take(self, event: object) -> None:
+        if isinstance(event, h11.Data):
+            self._parts.append(bytes(event.data))
+        elif isinstance(event, h11.EndOfMessage):
+            self._complete = True
+
+    def _scope(
+        self, request: h11.Request, headers: list[Pair], body: bytes | None
+    ) -> dict[str, Any]:
+        """As ASGI has it."""
+        path, _, query = request.target.partition(b"?")
+        text = path.decode("ascii")
+        return {
+            "type": "http",
+            "http_version": request.http_version.decode(),
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "method": request.method.decode("ascii").upper(),
+            "scheme": "http",
+            "path": unquote(text) if "%" in text else text,
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": headers,
+            "state": {WATCHED: self},
+            "extensions": {},
+            BODY: body,
+            **self._addresses,
+        }
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message of ASGI about the request."""
+        if self._refused:
+            return _GONE
+        if self._complete and not self._parts:
+            with trio.CancelScope() as scope:
+                self.add(scope)
+                await trio.sleep_forever()
+            self.discard(scope)
+            return _GONE
+        if not self._parts:
+            try:
+                await self._receive_some()
+            except h11.RemoteProtocolError as exc:
+                await self._refuse(exc)
+                return _GONE
+        body = b"".join(self._parts)
+        self._parts = []
+        return {"type": "http.request", "body": body, "more_body": not self._complete}
+
+    async def _receive_some(self) -> None:
+        """Read until there is some of the body, or its end. Raises RemoteProtocolError."""
+        if self._http.they_are_waiting_for_100_continue:
+            going_on = h11.InformationalResponse(status_code=100, headers=[])
+            await self._write(self._http.send(going_on) or b"")
+        while not self._parts and not self._complete:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                self._http.receive_data(await self._read())
+            else:
+                self._take(event)
+
+    # -- answers -----------------------------------------------------------------------------
+
+    async def respond(self, status: int, headers: list[Pair], body: bytes) -> None:
+        """Send a whole answer, in one piece."""
+        if self._refused:
+            return
+        headers.append((b"date", _date()))
+        send: Any = self._http.send
+        parts = [send(h11.Response(status_code=status, headers=headers))]
+        if not self._head_only and status not in _BODILESS:
+            parts.append(send(h11.Data(data=body)))
+        parts.append(send(h11.EndOfMessage()))
+        await self._write(b"".join(parts))
+
+    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        """Say that this is no HTTP; the connection has to end."""
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            headers = [(b"content-length", b"0"), (b"connection", b"close")]
+            await self.respond(error.error_status_hint, headers, b"")
+        self._refused = True
+
+    async def _write(self, data: bytes) -> None:
+        """Send. That the client has gone is seen by whoever reads next."""
+        try:
+            sent = os.write(self._fd, data)  # Nearly always all of it.
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return
+        if sent < len(data):
+            try:
+                await self._stream.send_all(memoryview(data)[sent:])
+            except trio.BrokenResourceError:
+                self._refused = True
+
+    def _next_cycle(self) -> bool:
+        """Get ready for the next request. False: there can be none."""
+        http = self._http
+        if self._stopping or self._refused:
+            return False
+        if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+            return False  # One of us said so, or there is more of a body that nobody wanted.
+        http.start_next_cycle()
+        self._raw = http.trailing_data[0]
+        self._idle_from_now()
+        return True
+
+
+def _is_foreign(request: h11.Request, headers: list[Pair]) -> bool:
+    return request.http_version not in _VERSIONS or any(name == b"upgrade" for name, _ in headers)
+
+
+_second = 0
+_second_text = b""
+
+
+def _date() -> bytes:
+    global _second, _second_text
+    now = int(time.time())
+    if now != _second:
+        _second, _second_text = now, format_date_time(now).encode()
+    return _second_text
