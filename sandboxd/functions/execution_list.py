@@ -1,6 +1,6 @@
 """Lists of executions. Everything here runs in the thread of the database."""
 
-# ruff: noqa: S608 - What is put into statements are names of columns and indexes.
+
 
 from __future__ import annotations
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 STEP: Final = 200
 """How many are removed in one go: others wait meanwhile."""
 
+# 4 MiB.
+_PAGES_GIVEN_BACK: Final = 1024
+
 _OLDEST: Final = (
     "SELECT sequence FROM executions INDEXED BY executions_by_end"
     " WHERE tenant = ? AND status = 'ended' AND ended_ns < ? AND sequence <> ?"
@@ -107,3 +110,8 @@ def _remove(connection: sqlite3.Connection, rows: list[tuple[int]], removed: Rem
         removed.contents.update(row[0] for row in named)
         connection.execute("DELETE FROM executions WHERE sequence = ?", (sequence,))
     removed.count += len(rows)
+
+
+def give_back(connection: sqlite3.Connection) -> None:
+    """Pages that are not used any more, to the file system; a part of them each time."""
+    connection.execute(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})").fetchall()

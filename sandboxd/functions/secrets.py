@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from sandboxd.errors import HostError
 from sandboxd.functions.database import sync_directory
+from sandboxd.functions.function_rows import has_contexts
 from sandboxd.protocol.errors import INTERNAL, RequestError
 
 if TYPE_CHECKING:
+    import sqlite3
     from pathlib import Path
 
 KEY_FILE: Final = "secret.key"
@@ -60,13 +62,14 @@ class Vault:
             raise RequestError(INTERNAL, text) from None
 
 
-def open_vault(root: Path, staging: Path, fingerprint: bytes | None, needed: bool) -> Vault:
+def open_vault(root: Path, staging: Path, connection: sqlite3.Connection) -> Vault:
     """The vault with the key of ``root``; a new key where there is none.
 
-    ``fingerprint`` is that of the key in use so far. ``needed``: something is encrypted with it.
-    Raises HostError when it is missing but needed, is another one, or others may read it.
+    The database keeps the fingerprint of the key in use. Raises HostError when that key is missing
+    or another one, and contexts are encrypted with it; or when others may read it.
     """
     path = root / KEY_FILE
+    needed = has_contexts(connection)
     try:
         key = _read(path)
         if key is None and needed:
@@ -77,9 +80,19 @@ def open_vault(root: Path, staging: Path, fingerprint: bytes | None, needed: boo
         vault = Vault(key or _make(path, staging))
     except OSError as exc:
         raise HostError(f"{path}: {exc.strerror}") from exc
-    if needed and fingerprint is not None:
-        _require_same(vault, fingerprint, path)
+    if needed:
+        _require_same(vault, _fingerprint(connection), path)
+    connection.execute(
+        "INSERT INTO meta (name, value) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (KEY_FILE, vault.fingerprint),
+    )
     return vault
+
+
+def _fingerprint(connection: sqlite3.Connection) -> bytes:
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (KEY_FILE,)).fetchone()
+    return b"" if row is None else bytes(row[0])
 
 
 def _require_same(vault: Vault, fingerprint: bytes, path: Path) -> None:

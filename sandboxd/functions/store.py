@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DATABASE: Final = "functions.db"
-_FINGERPRINT: Final = "secret.key"
-# 4 MiB.
-_PAGES_GIVEN_BACK: Final = 1024
 _ALL: Final = Filter()
 
 
@@ -69,7 +66,7 @@ class Store:
         await database.open()
         try:
             await database.write(lambda _: contents.prepare())
-            vault = await database.write(partial(_open_vault, state))
+            vault = await database.write(partial(open_vault, state.root, state.staging))
             ring = KeyRing(await database.read(keys.load))
         except BaseException as exc:
             await database.close()
@@ -290,7 +287,7 @@ class Store:
                 await self._discard(removed.contents)
                 count += removed.count
         await self._sweep()
-        await self._read(_give_back)
+        await self._read(retention.give_back)
         return count
 
     async def _sweep(self) -> None:
@@ -311,22 +308,3 @@ class Store:
 
     async def _read(self, work: Callable[..., T], *args: object) -> T:
         return await self._database.read(lambda connection: work(connection, *args))
-
-
-def _open_vault(state: State, connection: sqlite3.Connection) -> Vault:
-    """With the key that the database's contexts are encrypted with."""
-    select = "SELECT value FROM meta WHERE name = ?"
-    row = connection.execute(select, (_FINGERPRINT,)).fetchone()
-    needed = function_rows.has_contexts(connection)
-    vault = open_vault(state.root, state.staging, None if row is None else row[0], needed)
-    connection.execute(
-        "INSERT INTO meta (name, value) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        (_FINGERPRINT, vault.fingerprint),
-    )
-    return vault
-
-
-def _give_back(connection: sqlite3.Connection) -> None:
-    """Pages that are not used any more, to the file system; a part of them each time."""
-    connection.execute(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})").fetchall()
