@@ -1,5 +1,6 @@
 """Attacks with memory of every kind."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from sandboxd_client import Client
 from support import host
 from support.daemon import Daemon
 from support.environments import eventually
-from support.jobs import KIB, MIB, SECOND, Stopwatch, run, run_ok
+from support.jobs import KIB, MIB, MS, SECOND, Stopwatch, job, run, run_ok
 from support.programs import report
 
 SMALL = {"memory_bytes": 32 * MIB}
@@ -26,6 +27,14 @@ def test_more_memory_than_allowed(client: Client, name: str) -> None:
 def test_refused_allocation_is_survived(client: Client) -> None:
     """M3: an allocation that cannot succeed returns NULL and the program goes on: ok."""
     assert run_ok(client, "heap_grow", "once", limits=SMALL) == {"malloc": "ENOMEM"}
+
+
+def test_refused_allocations_for_ever(client: Client) -> None:
+    """M3: wall_time_limit for a program that asks again and again; what it used is reported."""
+    limits = SMALL | {"wall_time_ns": 300 * MS}
+    result = run(client, "heap_grow", "again", limits=limits)
+    assert result.status == "wall_time_limit"
+    assert 0 < result.memory_bytes <= result.memory_peak_bytes < 8 * MIB
 
 
 def test_endless_recursion(client: Client) -> None:
@@ -62,6 +71,12 @@ def test_shared_memory_is_charged(client: Client) -> None:
     assert run(client, "sysv_fill", limits=SMALL).status == "memory_limit"
 
 
+@pytest.mark.parametrize("kind", ["sem", "msg"])
+def test_semaphores_and_messages_are_charged(client: Client, kind: str) -> None:
+    """M6: memory_limit for System V semaphores and messages, which no process has mapped."""
+    assert run(client, "ipc_fill", kind, limits=SMALL).status == "memory_limit"
+
+
 def test_full_pipes_and_sockets(client: Client) -> None:
     """M7: the descriptor limit or the memory limit ends it; the buffers are charged."""
     limits = {"memory_bytes": 32 * MIB, "open_files": 4096}
@@ -90,6 +105,31 @@ def test_memory_cannot_be_locked(client: Client) -> None:
     assert found["map_locked"] in {"EPERM", "EAGAIN"}
     assert found["huge"] in {"ENOMEM", "EINVAL", "ENOSYS"}
     assert found["memfd_secret"] == "ENOSYS"
+
+
+def test_no_swap(client: Client, daemon: Daemon) -> None:
+    """M11: a job's memory and swap together are its memory limit, so that no swap passes it."""
+    started = client.start(**job("neighbour", stdin_stream=True, limits=SMALL))
+    started.write(b"1 ")
+    eventually(lambda: bool(_limited(daemon)), "no cgroup has the limit of the job")
+    for group in _limited(daemon):
+        if (group / "memory.max").exists():
+            assert (group / "memory.swap.max").read_text() == "0\n"
+        else:
+            assert (group / "memory.memsw.limit_in_bytes").read_text() == f"{32 * MIB}\n"
+    started.close_stdin()
+    assert started.wait().status == "ok"
+
+
+def _limited(daemon: Daemon) -> list[Path]:
+    """The cgroups with the limit of SMALL."""
+    found = []
+    for group in host.cgroups(daemon.group):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with contextlib.suppress(OSError):
+                if (group / name).read_text() == f"{32 * MIB}\n":
+                    found.append(group)
+    return found
 
 
 def test_page_cache_is_not_the_program_s(client: Client) -> None:
@@ -121,6 +161,27 @@ def test_page_tables_are_charged(client: Client) -> None:
     result = run(client, "page_tables", limits=SMALL)
     assert result.status == "memory_limit"
     assert watch.seconds < 5
+
+
+KERNEL_OBJECTS = {
+    # Not charged by the kernel; but each takes longer than the last one, and time is limited.
+    "locks": {"cpu_time_limit", "memory_limit"},
+    # At most max_map_count of a process.
+    "mappings": {"memory_limit", "ENOMEM"},
+    "watches": {"EMFILE"},
+    "signals": {"EAGAIN", "memory_limit"},
+    "timers": {"EAGAIN", "memory_limit"},
+}
+
+
+@pytest.mark.parametrize(("kind", "ends"), KERNEL_OBJECTS.items(), ids=KERNEL_OBJECTS.keys())
+def test_objects_of_the_kernel(client: Client, kind: str, ends: set[str]) -> None:
+    """M15, D12: memory_limit, or an error at a limit of the kernel's, for locks, mappings, watches,
+    queued signals and timers; for locks the CPU time; none is without a bound."""
+    limits = {"memory_bytes": 16 * MIB, "open_files": 64, "cpu_time_ns": SECOND}
+    result = run(client, "fill_kernel", kind, limits=limits)
+    end = report(result.stdout)[kind] if result.status == "ok" else result.status
+    assert end in ends, result
 
 
 def test_memory_of_the_next_job_is_its_own(client: Client) -> None:

@@ -129,6 +129,19 @@ def test_bent_pipes(client: Client) -> None:
     assert found["read_stdout"] in {"EAGAIN:", "EACCES:", "EACCES", "ok:"}
 
 
+def test_pages_given_to_a_pipe(client: Client) -> None:
+    """O12, O13: output is what was in the page when it was read, never what it is changed to
+    later; a descriptor cannot be sent through stdio."""
+    result = run(client, "splice_pages", stdin=b"input")
+    assert result.status == "ok"
+    found = report(result.stderr)
+    assert {found["pass_stdout"], found["pass_stdin"]} == {"ENOTSOCK"}
+    # What tee and splice moved of stdin is there twice where stdin is a pipe.
+    assert found["vmsplice"] == found["splice_file"] == "ok"
+    pages = result.stdout.replace(b"input", b"")
+    assert pages == b"A" * 4096 + b"B" * 4096
+
+
 def test_terminal_cannot_be_injected_into(client: Client) -> None:
     """O14: TIOCSTI and TIOCLINUX fail, also with the upper half of the request set; no other
     terminal can be opened."""

@@ -124,6 +124,15 @@ def test_priority_cannot_be_raised(client: Client) -> None:
     assert found == {"fifo": "EPERM", "rr": "EPERM", "nice": "EACCES", "ioprio_rt": "EPERM"}
 
 
+def test_cpus_are_those_it_was_given(client: Client) -> None:
+    """P16: EINVAL for every CPU outside the set of the daemon's cgroup, EPERM for pid 1; a job may
+    choose among its own."""
+    found = run_ok(client, "move_cpus")
+    given = int(found.pop("count"))
+    assert 1 <= given <= len(os.sched_getaffinity(0))
+    assert found == {"given": "ok", "moved": "0", "nowhere": "EINVAL", "init": "EPERM", "own": "ok"}
+
+
 def test_limits_cannot_be_raised(client: Client) -> None:
     """P17: EPERM for every hard limit, and for those of pid 1."""
     found = run_ok(client, "raise_limits")
@@ -167,6 +176,26 @@ def test_signal_says_nothing_about_limits(client: Client, number: signal.Signals
     """P21: signaled with exactly this signal, never a limit."""
     result = run(client, "exit_code", "signal", str(number.value))
     assert (result.status, result.exit_code, result.signal) == ("signaled", None, number)
+
+
+@pytest.mark.parametrize("more_us", [-1000, -200, 0, 200, 1000])
+def test_end_at_the_wall_limit(client: Client, more_us: int) -> None:
+    """P22: one rule: who ran longer than the limit has hit it, also when it ended by itself."""
+    for _ in range(4):
+        result = run(client, "exit_at", str(50_000 + more_us), limits={"wall_time_ns": 50 * MS})
+        if result.wall_time_ns > 50 * MS:
+            assert result.status == "wall_time_limit", result
+        else:
+            assert (result.status, result.exit_code) == ("ok", 0), result
+
+
+@pytest.mark.parametrize("more_us", [-1000, 0, 1000])
+def test_end_at_the_cpu_limit(client: Client, more_us: int) -> None:
+    """P22: the same for CPU time."""
+    for _ in range(3):
+        result = run(client, "exit_at", str(50_000 + more_us), limits={"cpu_time_ns": 50 * MS})
+        expected = "cpu_time_limit" if result.cpu_time_ns > 50 * MS else "ok"
+        assert result.status == expected, result
 
 
 def test_blocked_vfork_is_killed(client: Client) -> None:
