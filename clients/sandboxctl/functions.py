@@ -63,7 +63,7 @@ def _create(command: Command, stdio: Stdio) -> int:
     if not fields.keys() & {"code", "command"}:
         raise UsageError("what is its code? --file FILE, or --config FILE")
     fields.setdefault("kind", "json" if fields.get("language") else "python")
-    info = _call(command, stdio, "function.create", {**fields, **reference(command.args[0])})
+    info = _call(command, stdio, "function.create", {**fields, **_named(command, fields)})
     return _done(command, stdio, info, "created")
 
 
@@ -73,8 +73,15 @@ def _update(command: Command, stdio: Stdio) -> int:
         fields["new_name"] = command["--new-name"]
     if not fields:
         raise UsageError("what is to change? --file FILE, --context-file FILE, --new-name NAME ...")
-    info = _call(command, stdio, "function.update", {**fields, **reference(command.args[0])})
+    info = _call(command, stdio, "function.update", {**fields, **_named(command, fields)})
     return _done(command, stdio, info, "updated")
+
+
+def _named(command: Command, fields: Mapping[str, Any]) -> dict[str, str]:
+    """The name that was typed; a file may say in which space, where that was not."""
+    word: str = command.args[0]
+    space = fields.get("space")
+    return reference(f"{space}/{word}" if space and "/" not in word else word)
 
 
 def _done(command: Command, stdio: Stdio, info: Mapping[str, Any], what: str) -> int:

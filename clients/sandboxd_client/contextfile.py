@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sandboxd.protocol.errors import SandboxdError
 
+MAX_CHARS = 256 * 1024
 MAX_KEY_CHARS = 256
 
 
 class BadContext(SandboxdError):
-    """A line that cannot be understood; the text names it, and says nothing of what is in it: that
-    may be a secret."""
+    """It cannot be understood. The text names the line, and says nothing of what is in it: that may
+    be a secret."""
 
 
 def parse_context(text: str) -> dict[str, str]:
@@ -18,6 +19,8 @@ def parse_context(text: str) -> dict[str, str]:
     Quotes around a value are not part of it. Empty lines and those that begin with `#` are nothing.
     The last of several lines with one key holds.
     """
+    if len(text) > MAX_CHARS:
+        raise BadContext(f"it is longer than {MAX_CHARS} characters")
     found: dict[str, str] = {}
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         line = line.strip()

@@ -1,0 +1,142 @@
+"""FaaSpot's ways to write keys, code and contexts."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandboxd_rest.faaspot.auth import secret
+from sandboxd_rest.faaspot.changes import Changes
+from sandboxd_rest.faaspot.errors import CodedRefusal
+from sandboxd_rest.faaspot.text import decode_code, decode_context, encode
+from sandboxd_rest.http import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CODE = "def main(args, context):\n    return '100%25 +é%' + args['a']\n"
+CONTEXT = 'access_key_is = "XYZ"\nsecret_access_key = "1+2%3D3"\n'
+VALUES = {"access_key_is": "XYZ", "secret_access_key": "1+2%3D3"}
+
+
+def javascript(text: str, kept: str) -> str:
+    """What encodeURIComponent and encodeURI make of it."""
+    return quote(text, safe=kept)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        str,
+        quote,
+        quote_plus,
+        lambda text: javascript(text, "!'()*"),
+        lambda text: javascript(text, ";,/?:@&=+$#!'()*"),
+    ],
+    ids=["plain", "quote", "quote_plus", "encodeURIComponent", "encodeURI"],
+)
+def test_code_and_context_in_every_form(write: Callable[[str], str]) -> None:
+    assert decode_code(write(CODE)) == CODE
+    assert decode_context(write(CONTEXT)) == VALUES
+
+
+@given(st.text())
+def test_what_the_client_encodes_comes_back(text: str) -> None:
+    assert decode_code(encode(f" {text}")) == f" {text}"
+
+
+@pytest.mark.parametrize("text", ["KEY=a%20b", "KEY=%41", 'KEY="%"'])
+def test_one_line_of_a_context_is_what_it_says(text: str) -> None:
+    assert decode_context(text) == {"KEY": text.removeprefix("KEY=").strip('"')}
+
+
+def test_what_is_not_utf_8() -> None:
+    with pytest.raises(CodedRefusal) as caught:
+        decode_code("%FF%FE")
+    assert (caught.value.status, caught.value.message[:5]) == (400, "code:")
+    with pytest.raises(CodedRefusal, match="context:"):
+        decode_context("a%3D%FF")
+    for text in ("def%20main%", "%4", "%zz", "=%41%"):
+        with pytest.raises(CodedRefusal, match="two hexadecimal digits"):
+            decode_code(text)
+
+
+def test_a_secret_in_a_bad_context_is_not_repeated() -> None:
+    with pytest.raises(CodedRefusal) as caught:
+        decode_context("KEY = 1\nhunter2 hunter2")
+    assert "line 2" in caught.value.message
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [1_000_000, 8_000_000])
+def test_reading_takes_time_in_proportion(size: int) -> None:
+    began = time.process_time()
+    for text in ("%", "%%41", "%41", "=%41", "+", "= ", "a", "\n", "a=", '"', "#"):
+        for decode in (decode_code, decode_context):
+            with contextlib.suppress(CodedRefusal):
+                decode(text * (size // len(text)))
+    assert time.process_time() - began < 5
+
+
+def request(header: str | None) -> Request:
+    async def nothing() -> Any:
+        raise AssertionError("nobody reads the body")
+
+    headers = {} if header is None else {b"authorization": header.encode("latin-1")}
+    return Request({}, nothing, headers, "peer", 0, 0.0)
+
+
+KEY = "token_" + "aB3-_" * 8 + "xyz"
+
+
+def basic(pair: str, encode: Callable[[bytes], bytes] = base64.b64encode) -> str:
+    return encode(pair.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"Token {KEY}",
+        f"token   {KEY} ",
+        f"Bearer {KEY}",
+        f"Basic {basic('somebody:' + KEY)}",
+        f"Basic {basic(':' + KEY)}",
+        f"Basic {basic('ÿ?ÿ?:' + KEY, base64.urlsafe_b64encode)}",
+        f"Basic b'{basic('ÿ?ÿ?:' + KEY, base64.urlsafe_b64encode)}'",
+    ],
+)
+def test_the_key_of_a_request(header: str) -> None:
+    assert secret(request(header)) == KEY
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Token", "Token ", KEY, "Digest x", "Basic", "Basic ?", "Basic b'", "Basic /w==",
+     f"Basic {basic('no colon')}", "Token ÿ", "Token " + "x" * 129],
+)  # fmt: skip
+def test_a_request_without_a_key(header: str | None) -> None:
+    with pytest.raises(CodedRefusal) as caught:
+        secret(request(header))
+    assert caught.value.status == 401
+    assert "sandboxctl keys create" in caught.value.message
+    assert caught.value.headers == ((b"www-authenticate", b"Token"),)
+    assert KEY not in caught.value.message
+
+
+def test_changes_are_bounded_and_their_owners() -> None:
+    changes = Changes()
+    first = changes.add("one", "create_function", "made")
+    assert changes.get("one", first.uuid) == first
+    assert changes.get("two", first.uuid) is None
+    assert changes.get("one", "nothing") is None
+    for _ in range(10_000):
+        last = changes.add("two", "create_function", "made")
+    assert changes.get("one", first.uuid) is None
+    assert changes.get("two", last.uuid) == last
