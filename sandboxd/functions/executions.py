@@ -61,6 +61,7 @@ class Executions:
         self._live: dict[str, Live] = {}
         self._nursery: trio.Nursery | None = None
         self._starting: set[str] = set()
+        self._deleted_keys: set[int] = set()
         self._tasks = 0
         self._idle = trio.Event()
 
@@ -146,6 +147,8 @@ class Executions:
             live.row = row
         self._live[row.id] = live
         self._room.submit(live)
+        if row.key_id in self._deleted_keys:  # While this was on its way.
+            self.end(live, CANCELLED)
 
     def _begin(self, live: Live) -> None:
         self._spawn(self._execute, live)
@@ -180,6 +183,7 @@ class Executions:
 
     async def key_deleted(self, key: Key) -> None:
         """Everything that was made with it and has not ended is cancelled."""
+        self._deleted_keys.add(key.id)
         for live in list(self._live.values()):
             if live.key_id == key.id:
                 self.end(live, CANCELLED)
@@ -231,7 +235,8 @@ class Executions:
         except RequestError as error:
             if self._runner.closing and not live.began_ns:
                 return None
-            return unbegun(live.ending or ERROR, error.message)
+            failure = Failure("", error.message, kind=error.code)
+            return unbegun(live.ending or ERROR, error.message, failure)
         except Exception:
             _log.exception("an execution could not be run %s", fields(id=live.id))
             return unbegun(ERROR, "sandboxd made a mistake; see its log")
@@ -248,9 +253,9 @@ class Executions:
                 live.last = await self._store.end_execution(live.id, less)
 
 
-def unbegun(reason: EndReason, message: str = "") -> Outcome:
-    """The end of one that did not run."""
-    return Outcome(end_reason=reason, ended_ns=time.time_ns(), message=message)
+def unbegun(reason: EndReason, message: str = "", error: Failure | None = None) -> Outcome:
+    """The end of one that did not run; ``error`` has the code of why it could not as its kind."""
+    return Outcome(end_reason=reason, ended_ns=time.time_ns(), message=message, error=error)
 
 
 def wrong_state(state: str, what: str) -> RequestError:

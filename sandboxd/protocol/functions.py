@@ -69,6 +69,14 @@ class OutputField(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     name: str | None = None
 
 
+class TemplateFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A task is to be made from a template; `config` is the template's own."""
+
+    type: Literal["input-output", "unit-testing"]
+    language: Token
+    config: Any = None
+
+
 class FunctionFields(Caller, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a function is made of; absent and nil are the default, or what there is."""
 
@@ -79,6 +87,8 @@ class FunctionFields(Caller, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     environment: Token | None = None
     env: dict[str, str] | None = None
     files: list[FunctionFile] | None = None
+    archive: Any = None  # Bytes of a tar, zip or squashfs archive; its files join the others.
+    template: TemplateFields | None = None
     inputs: list[InputField] | None = None
     outputs: list[OutputField] | None = None
     context: dict[str, Any] | None = None
