@@ -21,7 +21,7 @@ import trio
 
 from sandboxd.engine.scheduler import Scheduler
 from sandboxd.functions.live import Live
-from sandboxd.functions.model import Filter, Outcome
+from sandboxd.functions.model import Failure, Filter, Outcome
 from sandboxd.functions.places import Places
 from sandboxd.functions.running import Runner
 from sandboxd.logs import fields
