@@ -24,6 +24,7 @@ from sandboxd.engine.helper import Keeper, start_keeper
 from sandboxd.engine.jobs import Engine
 from sandboxd.environments.store import Environments
 from sandboxd.errors import HostError
+from sandboxd.functions.service import Functions
 from sandboxd.listener import Listener
 from sandboxd.logs import fields
 from sandboxd.packages.installed import Packages
@@ -196,6 +197,7 @@ class Daemon:
         self.runtimes = Catalog(started.config, self.engine, started.runtimes, cache)
         self.environments = Environments(self.state, self.engine.roots, started.config.env)
         self.packages = Packages(self.state, self.engine, self.runtimes, PACKAGES_TARGET)
+        self.functions = Functions(started.config, self.state, self.engine, self.runtimes)
         self.server = Server(
             started.config,
             self.engine,
@@ -203,6 +205,7 @@ class Daemon:
             self.runtimes,
             self.environments,
             self.packages,
+            self.functions,
             private=private,
         )
         self._private = private
@@ -224,6 +227,8 @@ class Daemon:
                 self.packages.load()
                 nursery.start_soon(self.packages.run)
                 await self._prove()
+                await self.functions.open()
+                nursery.start_soon(self.functions.run)
                 nursery.start_soon(self.server.serve, sock)
                 self._say_ready(ready_fd)
                 nursery.start_soon(self._watch_lifeline)
@@ -236,6 +241,7 @@ class Daemon:
         finally:
             sock.close()
             with trio.CancelScope(shield=True):
+                await self.functions.aclose()
                 await self._end_helper()
 
     async def check(self) -> dict[str, object]:

@@ -20,6 +20,8 @@ from sandboxd.connection import LATER, Connection
 from sandboxd.engine.jobs import Engine
 from sandboxd.environments import methods as environment_methods
 from sandboxd.environments.store import Environments
+from sandboxd.functions import methods as function_methods
+from sandboxd.functions.service import Functions
 from sandboxd.listener import Listener
 from sandboxd.logs import fields
 from sandboxd.packages import methods as package_methods
@@ -34,7 +36,8 @@ _log = logging.getLogger("sandboxd.server")
 
 PROTOCOL_VERSION: Final = 1
 _FEATURES: Final = (
-    "batch", "collect", "compile", "environments", "fds", "packages", "runtimes", "stream", "tty",
+    "batch", "collect", "compile", "environments", "fds", "functions", "packages", "runtimes",
+    "stream", "tty",
 )  # fmt: skip
 # Out of descriptors or memory: what is open goes on, new clients wait in the backlog.
 _OVERLOADED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -61,6 +64,7 @@ class Server:
         runtimes: Catalog,
         environments: Environments,
         packages: Packages,
+        functions: Functions,
         *,
         private: bool,
     ) -> None:
@@ -69,6 +73,7 @@ class Server:
         self.runtimes = runtimes
         self.environments = environments
         self.packages = packages
+        self.functions = functions
         self.looking = runtime_methods.Looking(config)
         self.stopping = False
         self.buffered = 0
@@ -96,6 +101,7 @@ class Server:
             "runtime.list": runtime_methods.list_runtimes,
             "runtime.execute": runtime_methods.execute,
             "runtime.start": runtime_methods.start,
+            **function_methods.HANDLERS,
         }
         self.accepting = trio.CancelScope()
         self._max_connections = _affordable(config.max_connections, engine.scheduler.places)
@@ -179,8 +185,10 @@ class Server:
         """Take no new jobs, let the present ones end, cancel what has not in time, and see the
         answers off."""
         self.stopping = True
+        self.functions.pause()
         with trio.move_on_after(timeout_s):
             await self.engine.wait_idle()
+        await self.functions.finish()
         for connection in self.connections:
             for job in list(connection.jobs.live):
                 self.engine.cancel(job, "sandboxd is shutting down")

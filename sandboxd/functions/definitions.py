@@ -212,3 +212,9 @@ def _json_text(data: bytes, field: str) -> bytes:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise invalid(field, f"is no JSON text: {exc}") from None
     return data
+
+
+def cleared(kind: Kind) -> dict[str, Any]:
+    """Changes that take away what a function of this kind does not have."""
+    empty: dict[str, Any] = {"code": "", "language": "", "version": "", "command": ()}
+    return {name: value for name, value in empty.items() if name not in _OF_KIND[kind]}

@@ -44,15 +44,18 @@ class Places:
 
     def enter_key(self, key: Key | None, count: int = 1) -> None:
         """Raises RequestError `busy` when the key has as many as it may."""
-        if key is None:
-            return
-        present = self._keys[key.id]
+        if key is not None:
+            self.require_key(key, count)
+            self.add_key(key.id, count)
+
+    def require_key(self, key: Key, count: int = 1) -> None:
+        """Raises RequestError `busy` when the key has no place for so many."""
+        present = self._keys[key.id] if key.max_executions else 0
         if key.max_executions and present + count > key.max_executions:
             raise _busy(
                 f"the key {key.name} may have {key.max_executions} executions at once,"
                 f" and has {present}"
             )
-        self.add_key(key.id, count)
 
     def add_key(self, key_id: int, count: int = 1) -> None:
         """As `enter_key`, for what was promised before."""

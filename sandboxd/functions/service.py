@@ -1,0 +1,100 @@
+"""Everything about functions that lives as long as the daemon."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from sandboxd.functions.executions import Executions
+from sandboxd.functions.model import Retention
+from sandboxd.functions.registry import Registry
+from sandboxd.functions.store import Store
+from sandboxd.logs import fields
+from sandboxd.protocol.errors import PERMISSION_DENIED, RequestError
+
+if TYPE_CHECKING:
+    from sandboxd.config import Config
+    from sandboxd.engine.jobs import Engine
+    from sandboxd.runtimes.catalog import Catalog
+    from sandboxd.state import State
+
+_log = logging.getLogger("sandboxd.functions")
+
+_EXPIRE_EVERY_S: Final = 60.0
+
+
+class Opened:
+    """What there is while the store is open."""
+
+    def __init__(self, store: Store, config: Config, engine: Engine, runtimes: Catalog) -> None:
+        self.store = store
+        self.registry = Registry(store, config, engine.roots, runtimes)
+        self.executions = Executions(engine, store, self.registry, config.executions_queue)
+
+
+class Functions:
+    """The functions of all tenants, their executions and keys."""
+
+    def __init__(self, config: Config, state: State, engine: Engine, runtimes: Catalog) -> None:
+        self.config = config
+        self.engine = engine
+        self.runtimes = runtimes
+        self.state = state
+        self._opened: Opened | None = None
+
+    @property
+    def opened(self) -> Opened:
+        """Raises RequestError `permission_denied` where there are no functions here."""
+        if self._opened is None:
+            if not self.config.functions:
+                raise RequestError(
+                    PERMISSION_DENIED, "functions are turned off: functions in sandboxd.toml"
+                )
+            self.state.require_writable()
+            raise RequestError(PERMISSION_DENIED, "functions are not available")
+        return self._opened
+
+    async def open(self) -> None:
+        """Open the store, where this daemon may write it. Raises HostError."""
+        if not self.config.functions or not self.state.writable:
+            return
+        config = self.config
+        retention = Retention(
+            config.executions_age_ns, config.executions_bytes, config.executions_count
+        )
+        store = await Store.open(self.state, retention)
+        self._opened = Opened(store, config, self.engine, self.runtimes)
+
+    async def run(self) -> None:
+        """Run executions, and remove old ones, until cancelled."""
+        if self._opened is None:
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._opened.executions.run)
+            while True:
+                try:
+                    removed = await self._opened.store.expire(time.time_ns())
+                    if removed:
+                        _log.debug("executions expired %s", fields(count=removed))
+                except RequestError as error:
+                    _log.error("executions do not expire %s", fields(why=error.message))
+                await trio.sleep(_EXPIRE_EVERY_S)
+
+    def pause(self) -> None:
+        """Begin no more executions."""
+        if self._opened is not None:
+            self._opened.executions.pause()
+
+    async def finish(self) -> None:
+        """End what runs; see `Executions.finish`."""
+        if self._opened is not None:
+            await self._opened.executions.finish()
+
+    async def aclose(self) -> None:
+        """Close the store. Nobody may use it any more."""
+        if self._opened is not None:
+            opened, self._opened = self._opened, None
+            await opened.store.aclose()
