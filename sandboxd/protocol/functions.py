@@ -155,16 +155,16 @@ class FileInfo(Struct, frozen=True):
     bytes: int
 
 
-class InputInfo(Struct, frozen=True, omit_defaults=True):
+class InputInfo(Struct, frozen=True):
     """An input of a function in an answer."""
 
     id: str
     path: str
     name: str = ""
-    required: bool = True
+    required: bool = False
 
 
-class OutputInfo(Struct, frozen=True, omit_defaults=True):
+class OutputInfo(Struct, frozen=True):
     """An output of a function in an answer."""
 
     id: str
@@ -173,8 +173,8 @@ class OutputInfo(Struct, frozen=True, omit_defaults=True):
 
 
 class FunctionInfo(Struct, frozen=True):
-    """A function in an answer. `code`, `context` (names only), `files`, `env`, `command` and
-    `metadata` are left out for who may only run it."""
+    """A function in an answer. What stands last is left out for who may only run it, and in lists,
+    where `inputs`, `outputs` and `limits` are, too. Of `context` the names are shown."""
 
     space: str
     name: str
@@ -182,13 +182,13 @@ class FunctionInfo(Struct, frozen=True):
     revision: int
     created_ns: int
     updated_ns: int
-    inputs: tuple[InputInfo, ...] = ()
-    outputs: tuple[OutputInfo, ...] = ()
-    limits: Limits = Limits()
     language: str = ""
     version: str = ""
     environment: str = ""
     metadata: dict[str, Any] = {}
+    inputs: tuple[InputInfo, ...] | UnsetType = UNSET
+    outputs: tuple[OutputInfo, ...] | UnsetType = UNSET
+    limits: Limits | UnsetType = UNSET
     command: tuple[str, ...] | UnsetType = UNSET
     env: dict[str, str] | UnsetType = UNSET
     files: tuple[FileInfo, ...] | UnsetType = UNSET
