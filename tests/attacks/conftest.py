@@ -54,7 +54,14 @@ def _check_afterwards(daemon: Daemon, watcher: Client, before: invariants.Snapsh
 MODES = ("recycled", "fresh")
 # What a program does in its sandbox is tried in both modes; what a client does to the daemon, and
 # what one job leaves for the next (where tests choose the mode themselves), once.
-_ONCE = {"test_api", "test_environments", "test_gateway", "test_leaks", "test_packages"}
+_ONCE = {
+    "test_api",
+    "test_environments",
+    "test_functions",
+    "test_gateway",
+    "test_leaks",
+    "test_packages",
+}
 
 
 class _ModeClient(Client):

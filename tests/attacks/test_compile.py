@@ -181,6 +181,23 @@ def test_poisoned_output(client: Client) -> None:
     assert result.run.files == {}
 
 
+def test_no_result_of_another_compilation(client: Client) -> None:
+    """X9: nothing of a compilation is kept: the same request again is compiled again, from its own
+    files, whatever an earlier job planted under the names of its output and caches."""
+    planted = b"#!/bin/sh\necho planted\n"
+    places = " ".join(f"{place}/main" for place in ("/work", "/tmp", "/dev/shm"))
+    poison = f"for f in {places}; do cp planted $f; chmod 755 $f; done; mkdir -p .ccache .cache"
+    for _ in range(3):
+        script = ["/bin/sh", "-c", poison]
+        poisoned = client.run(
+            argv=["./main"], files={"planted": planted, "main.c": HELLO}, compile={"argv": script}
+        )
+        assert poisoned.run.stdout == b"planted\n"
+        honest = compile_and_run(client, HELLO)
+        assert honest.run is not None
+        assert honest.run.stdout == b"hello\n"
+
+
 @pytest.mark.parametrize(
     "name", ["-o", "@options", "-fplugin=x.c", "$(touch planted).c", "a b.c", "'; ls.c"]
 )

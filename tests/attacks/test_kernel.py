@@ -214,7 +214,9 @@ def test_request_with_too_many_arguments(client: Client) -> None:
     assert (caught.value.code, caught.value.data) == ("invalid_argument", {"field": "argv"})
 
 
-@pytest.mark.parametrize("name", ["LD_PRELOAD", "GLIBC_TUNABLES", "PYTHONSTARTUP", "BASH_ENV"])
+@pytest.mark.parametrize(
+    "name", ["LD_PRELOAD", "GLIBC_TUNABLES", "PYTHONSTARTUP", "BASH_ENV", "NODE_OPTIONS"]
+)
 def test_hostile_environment(client: Client, daemon: Daemon, name: str) -> None:
     """K25: the request's environment reaches the job and nobody else."""
     value = "glibc.malloc.mxfast=glibc.malloc.mxfast=" + "A" * 4096

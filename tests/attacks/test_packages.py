@@ -87,6 +87,7 @@ def _whole(*members: bytes) -> bytes:
     ],
 )
 def test_an_archive(client: Client, nothing_left: Path, members: list[bytes], words: str) -> None:
+    """F10: invalid_argument that names the member; nothing of the archive is kept."""
     assert words in _refused(client, _whole(*members))
 
 
@@ -101,11 +102,13 @@ def test_an_archive(client: Client, nothing_left: Path, members: list[bytes], wo
     ],
 )
 def test_what_it_says_of_itself(client: Client, nothing_left: Path, info: bytes) -> None:
+    """F11, F10: what a package says of itself is read with bounds; a name is no path."""
     data = PACKERS["gzip"](archive(info, member("run", b'{"language":"evil","version":"6.6.6"}')))
     assert _refused(client, data).startswith("not a package: ")
 
 
 def test_a_bomb(client: Client, nothing_left: Path) -> None:
+    """F10: invalid_argument long before it is unpacked."""
     assert "more than 100 times its size" in _refused(client, zeros(512 * MIB))
 
 
@@ -123,14 +126,14 @@ def test_a_bomb(client: Client, nothing_left: Path) -> None:
     ],
 )
 def test_its_script(client: Client, nothing_left: Path, script: str, status: str | None) -> None:
-    """It is one more job: with limits, in the sandbox, and nothing of it stays."""
+    """F12: it is one more job: with limits, in the sandbox, and nothing of it stays."""
     refusal = _refused(client, _whole(member("environment", script.encode())))
     assert status is None or status in refusal, refusal
     assert len(refusal) < 1000
 
 
 def test_variables(client: Client, daemon: Daemon) -> None:
-    """What the script exports is text for jobs, and for nobody else."""
+    """F12, K25: what the script exports is text for jobs, and for nobody else."""
     script = (
         "export LD_PRELOAD=/piston/packages/evil/6.6.6/x.so PYTHONSTARTUP=/x\n"
         "export BASH_ENV=$PWD/run 'A=$(id)' B=$'two\\nlines'\n"
@@ -160,6 +163,7 @@ def test_variables(client: Client, daemon: Daemon) -> None:
 def test_a_program_cannot_change_its_package(
     client: Client, daemon: Daemon, tmp_path: Path
 ) -> None:
+    """D10, X8: nothing in the directory of packages changes, whatever a program tries."""
     built = packages.made(tmp_path, language="evil", version="6.6.6")
     _install(client, built.path.read_bytes())
     place = _state(daemon) / "packages/evil/6.6.6"
@@ -177,7 +181,7 @@ def test_a_program_cannot_change_its_package(
 
 
 def test_many_at_once(client: Client, nothing_left: Path, daemon: Daemon) -> None:
-    """Installations wait for each other; jobs do not wait for them."""
+    """A6: installations wait for each other; jobs do not wait for them."""
     data = _whole(member("environment", b"sleep 0.2; exit 1"))
     digest = hashlib.sha256(data).hexdigest()
     with tempfile.TemporaryFile(buffering=0) as file:

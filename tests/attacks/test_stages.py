@@ -51,7 +51,7 @@ def test_memory_given_back_before_files_are_read(client: Client) -> None:
 
 
 def test_shared_files_tell_nothing(client: Client) -> None:
-    """X5: nobody is told what others do with /usr, and nobody waits for the host's disks."""
+    """X5, D12: nobody is told what others do with /usr, and nobody waits for the host's disks."""
     assert run_ok(client, "watch_files") == {
         "inotify": "ENOSYS",
         "dnotify": "EPERM",
