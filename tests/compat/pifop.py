@@ -51,8 +51,8 @@ FUNCTION: dict[str, Any] = {
     "command": ["python3", "tsp.py"],
     "files": [{"path": "tsp.py", "data": TSP}],
     "inputs": [
-        {"id": "coords", "path": "coords.txt", "name": "Coordinates"},
-        {"id": "options", "path": "in/options.json", "required": False},
+        {"id": "coords", "path": "coords.txt", "name": "Coordinates", "required": True},
+        {"id": "options", "path": "in/options.json"},
     ],
     "outputs": [{"id": "result", "path": "result.json"}, {"id": "table", "path": "out/table.csv"}],
     "metadata": {"title": "Travelling salesman"},

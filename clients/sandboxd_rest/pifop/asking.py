@@ -8,7 +8,12 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from sandboxd.protocol.errors import INVALID_ARGUMENT, PERMISSION_DENIED, RequestError
+from sandboxd.protocol.errors import (
+    INVALID_ARGUMENT,
+    LIMIT_EXCEEDED,
+    PERMISSION_DENIED,
+    RequestError,
+)
 from sandboxd_rest.http import Refusal
 
 if TYPE_CHECKING:
@@ -64,6 +69,8 @@ def refusal(error: RequestError) -> Exception:
         return _unauthorised(error.message)
     if error.code == INVALID_ARGUMENT and "state" in error.data:
         return Refusal(409, error.message)
+    if error.code == LIMIT_EXCEEDED and error.data.get("field") == "data":
+        return Refusal(413, error.message)
     return error
 
 
