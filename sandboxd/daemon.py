@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from sandboxd import cgroups, listener, privileges, selftest, state, systemd
+from sandboxd import cgroups, listener, privileges, selftest, state, systemd, warm
 from sandboxd.cgroups import Groups
 from sandboxd.check import Checker, KernelCheck, start_kernel_check
 from sandboxd.config import Config
@@ -157,6 +157,7 @@ def _arguments(config: Config, readonly: list[str], kept: State) -> list[str]:
         f"processes={config.limits.processes}",
         *(f"readonly={path}" for path in readonly),
         *packages,
+        *warm.arguments(config, readonly),
         *(f"mount={mount.source}:{mount.target}" for mount in config.mounts.values()),
     ]
 

@@ -45,6 +45,14 @@ target_compile_definitions(_native PRIVATE Py_LIMITED_API=0x030b0000)
 target_link_libraries(_native PRIVATE sbx_hardening)
 set_target_properties(_native PROPERTIES PREFIX "" SUFFIX ".abi3.so" C_VISIBILITY_PRESET hidden)
 
+# For the host's interpreter, which may be another version.
+Python_add_library(sandbox_warm MODULE ${src}/warm/module.c ${src}/job.c ${src}/stage.c
+  ${src}/collect.c ${src}/message.c ${src}/fault.c ${src}/reap.c)
+target_compile_definitions(sandbox_warm PRIVATE Py_LIMITED_API=0x03090000)
+target_link_libraries(sandbox_warm PRIVATE sbx_warnings sbx_hardening)
+set_target_properties(sandbox_warm PROPERTIES PREFIX "" SUFFIX ".abi3.so"
+  C_VISIBILITY_PRESET hidden)
+
 # An editable install has the binaries in the tree, where sandboxd.__file__ leads to them, and a
 # .pth file, which is a component of its own: a rebuild installs the binaries alone.
 set(destination sandboxd)
@@ -55,6 +63,7 @@ if("${SKBUILD_STATE}" STREQUAL "editable")
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/sandboxd.pth DESTINATION . COMPONENT paths)
 endif()
 install(TARGETS _native LIBRARY DESTINATION ${destination} COMPONENT binaries)
+install(TARGETS sandbox_warm LIBRARY DESTINATION ${destination}/libexec COMPONENT binaries)
 install(TARGETS ${executables} RUNTIME DESTINATION ${destination}/libexec COMPONENT binaries)
 
 # Not an entry point of pyproject.toml: pip's own script imports re, a quarter of the time that

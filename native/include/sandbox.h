@@ -212,7 +212,9 @@ struct sbx_stats {
     uint32_t preparing; /* being made or reset */
     uint32_t held;
     uint32_t waiting; /* jobs taken but not started yet */
-    uint64_t jobs;    /* ended since the helper started */
+    uint32_t warm;    /* slots in which an interpreter waits, or has waited for the job that runs */
+    uint32_t reserved;
+    uint64_t jobs; /* ended since the helper started */
     uint64_t slots_made;
     uint64_t slots_recycled;
     uint64_t slots_retired;

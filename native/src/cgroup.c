@@ -208,6 +208,8 @@ uint64_t cgroup_cpu_ns(const struct cgroup *cgroup) {
                                                         : find_number(text, "usage_usec") * 1000;
 }
 
+uint64_t cgroup_memory(const struct cgroup *cgroup) { return get_number(cgroup->memory_usage); }
+
 static uint64_t process_limit_hits(const struct cgroup *cgroup) {
     char text[128];
     return get_text(cgroup->pids_events, text, sizeof text) < 0 ? 0 : find_number(text, "max");

@@ -62,12 +62,32 @@ static int set_cgroup(struct config *config, const char *key, const char *path) 
     return -1;
 }
 
+/* Files are opened here: no slot's root has them. */
+static int set_warm(struct config *config, const char *key, char *value) {
+    if (!strcmp(key, "interpreter")) {
+        config->interpreter = value;
+        return *value == '/' ? 0 : -1;
+    }
+    if (!strcmp(key, "warm_env")) {
+        if (config->warm_env_count == MAX_WARM_ENV)
+            return -1;
+        config->warm_env[config->warm_env_count++] = value;
+        return 0;
+    }
+    int *file = !strcmp(key, "warm_program")  ? &config->warm_program
+                : !strcmp(key, "warm_module") ? &config->warm_module
+                                              : NULL;
+    return file && (*file = open(value, O_RDONLY | O_CLOEXEC)) >= 0 ? 0 : -1;
+}
+
 static int set_option(struct config *config, const char *key, char *value) {
     uint64_t number;
     if (!strcmp(key, "readonly"))
         return set_readonly(config, value);
     if (!strcmp(key, "mount"))
         return set_mount(config, value);
+    if (!strncmp(key, "warm_", 5) || !strcmp(key, "interpreter"))
+        return set_warm(config, key, value);
     if (!strncmp(key, "cg", 2))
         return set_cgroup(config, key, value);
     if (!strcmp(key, "output_max"))
@@ -84,6 +104,8 @@ static int set_option(struct config *config, const char *key, char *value) {
         config->slots = (unsigned)number;
     else if (!strcmp(key, "spare"))
         config->spare = (unsigned)number;
+    else if (!strcmp(key, "warm"))
+        config->warm = (unsigned)number;
     else if (!strcmp(key, "uid_base"))
         config->uid_base = (uint32_t)number;
     else if (!strcmp(key, "processes"))
@@ -98,8 +120,12 @@ static int set_option(struct config *config, const char *key, char *value) {
 static int check_config(const struct config *config) {
     if (config->ctl < 3)
         return wrong("ctl", "is missing");
-    if (!config->slots || config->slots + (uint64_t)config->spare > SBX_MAX_SLOTS)
-        return wrong("slots", "must be 1 or more, and with spare 1024 at most");
+    if (!config->slots ||
+        config->slots + (uint64_t)config->spare + (uint64_t)config->warm > SBX_MAX_SLOTS)
+        return wrong("slots", "must be 1 or more, and with spare and warm 1024 at most");
+    if (config->warm &&
+        (!config->interpreter || config->warm_program < 0 || config->warm_module < 0))
+        return wrong("warm", "needs interpreter, warm_program and warm_module");
     if (!config->uid_base)
         return wrong("uid_base", "is missing");
     for (int i = 0; i < (config->cgroup_version == 2 ? 1 : CG_KINDS); i++)
@@ -123,7 +149,9 @@ static int serve(int count, char **arguments) {
                             .disk_bytes = 64 << 20,
                             .disk_inodes = 4096,
                             .memory_bytes = 512 << 20,
-                            .processes = 64};
+                            .processes = 64,
+                            .warm_program = -1,
+                            .warm_module = -1};
     for (int i = 0; i < count; i++) {
         char *equals = strchr(arguments[i], '=');
         if (!equals)

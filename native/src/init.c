@@ -33,7 +33,7 @@ struct init {
     struct pristine pristine;
     int network;     /* a socket of the slot's network namespace, for the worker */
     uint64_t cpu_ns; /* its own CPU time at the last SLOT_END */
-    uint64_t served; /* jobs, with the one that runs or is awaited */
+    struct warm warm;
 };
 
 static void tell(struct init *init, struct slot_msg msg, const struct fds *fds) {
@@ -92,16 +92,25 @@ static int drop_capabilities(struct fault *fault) {
     const uint64_t keep = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL |
                           1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER |
                           1ull << CAP_CHECKPOINT_RESTORE;
+    /* For the interpreter, the one program that is executed with any; see warm.c. What may be
+     * inherited must be said before the bounding set is emptied. */
+    const uint32_t pass = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL;
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    if (syscall(SYS_capget, &header, data) < 0)
+        return fail(fault, SBX_STEP_CREDENTIALS);
+    data[0].inheritable = pass;
+    data[1].inheritable = 0;
+    if (syscall(SYS_capset, &header, data) < 0)
+        return fail(fault, SBX_STEP_CREDENTIALS);
     for (int cap = 0; cap < 64; cap++)
         if (prctl(PR_CAPBSET_DROP, cap) < 0) {
             if (errno == EINVAL)
                 break; /* beyond the last one this kernel knows */
             return fail(fault, SBX_STEP_CREDENTIALS);
         }
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {
-        {.effective = (uint32_t)keep, .permitted = (uint32_t)keep},
-        {.effective = (uint32_t)(keep >> 32), .permitted = (uint32_t)(keep >> 32)}};
+    data[0].effective = data[0].permitted = (uint32_t)keep;
+    data[1].effective = data[1].permitted = (uint32_t)(keep >> 32);
     if (syscall(SYS_capset, &header, data) < 0)
         return fail(fault, SBX_STEP_CREDENTIALS);
     return 0;
@@ -126,7 +135,8 @@ static int take_standard_fds(int null) {
 enum {
     SOCKET_FD = 3,
     FIRST_COUNTER_FD = 4,
-    TREE_FD = FIRST_COUNTER_FD + COUNTER_FDS, /* until the root is built */
+    WARM_FD = FIRST_COUNTER_FD + COUNTER_FDS, /* until the interpreter is started */
+    TREE_FD = WARM_FD + WARM_FDS,             /* until the root is built */
     KEPT_FDS,
 };
 
@@ -136,6 +146,8 @@ static int close_inherited(struct init *init) {
     int sock = fcntl(init->sock, F_DUPFD_CLOEXEC, KEPT_FDS);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     init->cgroup = *init->plan->cgroup;
+    if (warm_keep(&init->warm, init->plan, WARM_FD, KEPT_FDS) < 0)
+        return -1;
     init->tree = init->plan->tree < 0 ? -1 : fcntl(init->plan->tree, F_DUPFD_CLOEXEC, KEPT_FDS);
     if (sock < 0 || null < 0 || cgroup_keep_counters(&init->cgroup, FIRST_COUNTER_FD) < 0 ||
         dup3(sock, SOCKET_FD, O_CLOEXEC) < 0 || take_standard_fds(null) < 0)
@@ -158,14 +170,18 @@ static int make_stack(struct init *init, struct fault *fault) {
 static struct init *stopped; /* for the signal handler */
 
 /* The worker's SIGTERM: a limit was reached, or the job was cancelled. One call kills everything,
- * as kill_rest() says. It may come late: the next process, which has not been given a job, is not
+ * as reap_rest() says. It may come late: the next process, which has not been given a job, is not
  * meant. A job cannot send it, being another user. */
 static void on_stop(int number) {
     (void)number;
-    if (__atomic_load_n(&stopped->shared->stop, __ATOMIC_ACQUIRE) != stopped->served)
+    struct slot_shared *shared = stopped->shared;
+    if (__atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE) != shared->served)
         return; /* and leaves errno alone, which the next process shares until its exec */
     int error = errno;
-    (void)kill(-1, SIGKILL);
+    if (stopped->warm.pid > 0)
+        (void)kill(stopped->warm.pid, SIGTERM); /* it does the same, and spares itself */
+    else
+        (void)kill(-1, SIGKILL);
     errno = error;
 }
 
@@ -191,34 +207,6 @@ static int build(struct init *init, struct fault *fault) {
         set_constant_rlimits(fault) < 0 || drop_capabilities(fault) < 0)
         return -1;
     return install_filter(fault);
-}
-
-/* Every process of the slot but this one is gone when this returns: they are all descendants. */
-static void kill_rest(void) {
-    if (waitpid(-1, NULL, __WALL | WNOHANG) < 0)
-        return; /* ECHILD: the usual case, nothing was left */
-    /* Under the task list lock: a process that forks sees the signal before its child exists. */
-    (void)kill(-1, SIGKILL);
-    while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
-        ;
-}
-
-/* Reaps orphans until the main process ends. Returns the largest resident set of it and of the
- * children it waited for, in bytes. */
-static uint64_t wait_for(pid_t main_pid, struct slot_msg *ret) {
-    siginfo_t info;
-    struct rusage used;
-    do {
-        info.si_pid = 0;
-        /* The library's waitid has no rusage. */
-        (void)syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | __WALL, &used);
-    } while (info.si_pid != main_pid);
-    ret->end_ns = clock_ns(CLOCK_MONOTONIC);
-    if (info.si_code == CLD_EXITED)
-        ret->exit_code = info.si_status;
-    else
-        ret->signal = info.si_status;
-    return (uint64_t)used.ru_maxrss * 1024;
 }
 
 /* The next process gets pid 2 again: how many ran before is nobody's business. */
@@ -262,7 +250,8 @@ static void account(struct init *init, uint64_t resident, struct slot_msg *ret) 
     cgroup_usage(&init->cgroup, &shared->base, &ret->usage);
     shared->base.cpu_ns += ret->usage.cpu_ns;
     shared->base.pids_hits += ret->usage.process_limit_hits;
-    ret->usage.cpu_ns = less(ret->usage.cpu_ns, cpu_ns - init->cpu_ns + shared->setup_cpu_ns);
+    ret->usage.cpu_ns =
+        less(ret->usage.cpu_ns, cpu_ns - init->cpu_ns + shared->setup_cpu_ns + shared->warm_cpu_ns);
     init->cpu_ns = cpu_ns;
     raise_to_resident(&ret->usage, resident);
     ret->exec_ns = shared->exec_ns;
@@ -271,12 +260,30 @@ static void account(struct init *init, uint64_t resident, struct slot_msg *ret) 
 
 static int begin(struct init *init, struct fault *fault) {
     struct slot_shared *shared = init->shared;
-    init->served++;
-    shared->exec_ns = shared->setup_cpu_ns = 0;
+    shared->served++;
+    shared->exec_ns = shared->setup_cpu_ns = shared->warm_cpu_ns = 0;
     shared->fault = (struct fault){0, 0};
     shared->base.files = pristine_used(&init->pristine);
     if (cgroup_begin(&init->cgroup, &shared->base) < 0)
         return fail(fault, SBX_STEP_CGROUP);
+    return 0;
+}
+
+/* From the prepared process to the end of everything that came of it. */
+static int run_process(struct init *init, struct slot_msg *end, uint64_t *ret_resident,
+                       struct fault *fault) {
+    uint64_t *used = &init->shared->init_cpu_ns;
+    if (init->warm.pid > 0) {
+        *used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - init->cpu_ns;
+        return warm_run(&init->warm, end, ret_resident) < 0 ? fail(fault, SBX_STEP_FORK) : 0;
+    }
+    pid_t pid = prepare_process(init);
+    if (pid < 0)
+        return fail(fault, SBX_STEP_FORK);
+    *used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - init->cpu_ns;
+    *ret_resident = reap_main(pid, end);
+    reap_rest();
+    job_release();
     return 0;
 }
 
@@ -285,13 +292,9 @@ static int run_one(struct init *init, struct fault *fault) {
     struct slot_msg end = {.type = SLOT_END};
     if (begin(init, fault) < 0)
         return -1;
-    pid_t pid = prepare_process(init);
-    if (pid < 0)
-        return fail(fault, SBX_STEP_FORK);
-    init->shared->init_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - init->cpu_ns;
-    uint64_t resident = wait_for(pid, &end);
-    kill_rest();
-    job_release();
+    uint64_t resident;
+    if (run_process(init, &end, &resident, fault) < 0)
+        return -1;
     account(init, resident, &end);
     bool keep = init->shared->keep, single_use = init->shared->single_use;
     tell(init, end, NULL);
@@ -304,6 +307,14 @@ static int run_one(struct init *init, struct fault *fault) {
         return -1;
     (void)sched_yield();
     return 0;
+}
+
+/* Where that fails the slot serves all the same, with programs started anew. */
+static void start_interpreter(struct init *init) {
+    uint64_t before = cgroup_memory(&init->cgroup);
+    if (!init->plan->warm || warm_start(&init->warm, init->plan, init->sock) < 0)
+        return;
+    init->shared->base.warm = less(cgroup_memory(&init->cgroup), before);
 }
 
 void init_main(const struct slot_plan *plan, int go) {
@@ -322,6 +333,7 @@ built:;
     struct fds fds = {2, {init.root.tmpfs, init.network}};
     tell(&init, (struct slot_msg){.type = SLOT_BUILT}, &fds);
     fds_close(&fds);
+    start_interpreter(&init);
     init.cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     while (run_one(&init, &msg.fault) == 0)
         ;

@@ -27,6 +27,7 @@ enum {
     INIT_UID = 0,   /* in the slot's user namespace */
     JOB_UID = 1000, /* in the slot's user namespace */
     MAX_READONLY = 64,
+    MAX_WARM_ENV = 32,
     MAX_FDS = 5,     /* most descriptors in one message */
     COUNTER_FDS = 6, /* of the cgroup, for init */
 };
@@ -52,6 +53,11 @@ struct config {
     uint32_t disk_inodes;
     uint64_t memory_bytes; /* this and the next: the usual limits, which a slot is made with */
     uint32_t processes;
+    unsigned warm; /* further slots in which an interpreter waits */
+    const char *interpreter;
+    int warm_program, warm_module; /* files it is started from; -1: none */
+    unsigned warm_env_count;
+    char *warm_env[MAX_WARM_ENV + 1];
     unsigned cgroup_version;
     const char *cgroup[CG_KINDS];
     unsigned readonly_count;
@@ -121,7 +127,7 @@ struct slot_msg {
     /* with SLOT_END */
     int32_t exit_code;
     int32_t signal;
-    uint32_t reserved;
+    uint32_t warm;    /* with SLOT_READY: a fork of the waiting interpreter */
     uint64_t exec_ns; /* CLOCK_MONOTONIC; 0 when it never came to the exec */
     uint64_t end_ns;  /* when the main process was reaped */
     struct usage usage;
@@ -134,12 +140,16 @@ struct base {
     uint64_t memory;     /* in use when the slot became ready */
     uint64_t files;      /* of it, the files of a held slot's earlier stage */
     uint64_t own_memory; /* the same when it was new: what init and the slot itself need */
+    uint64_t warm;       /* of it, the waiting interpreter's */
 };
 
 struct slot_shared {
     /* written by init; read by the worker while a job runs or when it killed one */
     struct base base;
     uint64_t init_cpu_ns; /* what init used since base, up to where it waits for the job */
+    uint64_t served;      /* jobs, with the one that runs or is awaited */
+    /* written by the waiting interpreter */
+    uint64_t warm_cpu_ns; /* what it used since base */
     /* written by the prepared process, zeroed by init before */
     uint64_t exec_ns;      /* CLOCK_MONOTONIC just before exec; 0 until then */
     uint64_t setup_cpu_ns; /* its own CPU time up to that point */
@@ -156,10 +166,12 @@ struct cgroup;
 struct slot_plan {
     const struct config *config;
     struct slot_shared *shared;
+    int shared_fd;   /* the memory it is in */
     int sock;        /* the slot's end */
     unsigned index;  /* chooses the host uids */
     uint32_t mounts; /* which extra directories */
     int tree;        /* the environment's root, a mount of its own; -1 for the host's directories */
+    bool warm;       /* start an interpreter that waits for programs */
     const struct cgroup *cgroup;
 };
 
@@ -187,6 +199,40 @@ int tmpfs_resize(int mount, uint64_t bytes, uint32_t inodes);
 
 _Noreturn void init_main(const struct slot_plan *plan, int go);
 
+/* ---- reap.c: the ends of processes ---- */
+
+/* Reaps orphans until the main process ends. Returns the largest resident set of it and of the
+ * children it waited for, in bytes. */
+uint64_t reap_main(pid_t main_pid, struct slot_msg *ret);
+/* Every process of the slot but the caller, and its init, is gone when this returns. Those that are
+ * left must be the caller's descendants, who come to it when their parents die. */
+void reap_rest(void);
+
+/* ---- warm.c: an interpreter that waits in the slot ---- */
+
+enum { WARM_PROGRAM, WARM_MODULE, WARM_SHARED, WARM_FDS };
+
+struct warm {
+    pid_t pid; /* 0: none */
+    int sock;
+    int fd[WARM_FDS]; /* the files it is started from and the slot's shared page */
+};
+
+/* What goes over the socket: the interpreter says that it waits, and how each job ended. */
+struct warm_msg {
+    int32_t exit_code;
+    int32_t signal;
+    uint64_t end_ns;
+    uint64_t resident;
+};
+
+/* Keeps the plan's descriptors at numbers from `first`, or none where there is no interpreter. */
+int warm_keep(struct warm *warm, const struct slot_plan *plan, int first, int above);
+/* Closes the descriptors kept, whatever happens. */
+int warm_start(struct warm *warm, const struct slot_plan *plan, int slot_sock);
+/* Has it fork a prepared process, and waits until that and all it started are gone. */
+int warm_run(struct warm *warm, struct slot_msg *end, uint64_t *ret_resident);
+
 /* ---- reset.c: make a slot as it was, and prove it ---- */
 
 enum { PLACE_WORK, PLACE_TMP, PLACE_SHM, PLACES };
@@ -211,6 +257,17 @@ uint64_t pristine_used(const struct pristine *pristine);
 
 /* ---- job.c, stage.c, collect.c: the prepared process ---- */
 
+/* What is left to do when everything is prepared but the exec. */
+struct job_start {
+    const struct sbx_job *job;
+    char **argv, **env;
+};
+
+/* Waits for a job and does all up to the exec; what cannot be done ends the process. Collecting
+ * files is all done here, too. `warm` goes into SLOT_READY. */
+void job_prepare(int sock, struct slot_shared *shared, bool warm, struct job_start *ret);
+void job_mark_start(struct slot_shared *shared);
+_Noreturn void job_execute(const struct job_start *start, struct slot_shared *shared);
 _Noreturn void job_main(int sock, struct slot_shared *shared);
 /* Unmaps what the last prepared process mapped; called by init when it is gone. */
 void job_release(void);
@@ -264,6 +321,7 @@ int cgroup_keep_counters(struct cgroup *cgroup, int first_fd);
  * a job has run. */
 int cgroup_begin(const struct cgroup *cgroup, struct base *base);
 uint64_t cgroup_cpu_ns(const struct cgroup *cgroup);
+uint64_t cgroup_memory(const struct cgroup *cgroup);
 /* What the group used since base. */
 void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret);
 

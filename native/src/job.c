@@ -70,8 +70,8 @@ static int drop_privileges(void) {
 
 /* The worker keeps both ends of each pipe: with a writer of its own it never sees an end of file,
  * so the job's end costs it no wake-up and a closed stdout no attention. */
-static int make_pipes(int sock, int write_end[2]) {
-    struct slot_msg msg = {.type = SLOT_READY};
+static int make_pipes(int sock, bool warm, int write_end[2]) {
+    struct slot_msg msg = {.type = SLOT_READY, .warm = warm};
     struct iovec part = {&msg, sizeof msg};
     struct fds fds = {.count = 4};
     if (pipe2(&fds.fd[0], O_CLOEXEC) < 0 || pipe2(&fds.fd[2], O_CLOEXEC) < 0 ||
@@ -198,13 +198,14 @@ static int change_directory(const char *path) {
     return dir < 0 ? -1 : fchdir(dir);
 }
 
-static void mark_start(struct slot_shared *shared) {
+void job_mark_start(struct slot_shared *shared) {
     shared->setup_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     __atomic_store_n(&shared->exec_ns, clock_ns(CLOCK_MONOTONIC), __ATOMIC_RELEASE);
 }
 
-_Noreturn static void become(const struct sbx_job *job, const struct job_spec *spec,
-                             const int stdio[JOB_FDS], int work, struct slot_shared *shared) {
+/* The last steps, after which this process is the program's but for the exec. */
+static void settle(const struct sbx_job *job, const struct job_spec *spec, const int stdio[JOB_FDS],
+                   int work, struct slot_shared *shared, struct job_start *ret) {
     const char *at = spec->strings;
     char **room = room_for_pointers(spec);
     if (!room || !spec->argc)
@@ -213,7 +214,7 @@ _Noreturn static void become(const struct sbx_job *job, const struct job_spec *s
     char **env = list_strings(room + spec->argc + 1, &at, spec->envc);
     if (job->flags & SBX_JOB_COLLECT) {
         int out = fcntl(stdio[1], F_DUPFD_CLOEXEC, 3);
-        mark_start(shared);
+        job_mark_start(shared);
         TRY(SBX_STEP_COLLECT,
             collect_files(work, out, (const char *const *)argv, job->limits.file_size_bytes));
         _exit(0);
@@ -222,8 +223,11 @@ _Noreturn static void become(const struct sbx_job *job, const struct job_spec *s
         TRY(SBX_STEP_CWD, change_directory(spec->cwd));
     TRY(SBX_STEP_TTY, set_descriptors(stdio, job->flags & SBX_JOB_TTY));
     TRY(SBX_STEP_RLIMIT, set_limits(&job->limits)); /* last: open_files may be less than three */
-    mark_start(shared);
-    execute(argv, env);
+    *ret = (struct job_start){job, argv, env};
+}
+
+_Noreturn void job_execute(const struct job_start *start, struct slot_shared *shared) {
+    execute(start->argv, start->env);
     give_up(shared, SBX_STEP_EXEC);
 }
 
@@ -231,7 +235,7 @@ static int next_fd(const struct fds *fds, unsigned *at, uint32_t mask, enum sbx_
     return mask & bit && *at < fds->count ? fds->fd[(*at)++] : -1;
 }
 
-void job_main(int sock, struct slot_shared *shared) {
+void job_prepare(int sock, struct slot_shared *shared, bool warm, struct job_start *ret) {
     int pipes[2];
     TRY(SBX_STEP_FORK, setsid());
     TRY(SBX_STEP_CREDENTIALS, drop_privileges());
@@ -245,7 +249,7 @@ void job_main(int sock, struct slot_shared *shared) {
     /* An earlier stage may have closed the directory to itself. That is this job's trouble, and it
      * has to be told so: whoever has said READY reads the message that answers it. */
     int trouble = work < 0 || fchdir(work) < 0 ? errno : 0;
-    TRY(SBX_STEP_PIPE, make_pipes(sock, pipes));
+    TRY(SBX_STEP_PIPE, make_pipes(sock, warm, pipes));
 
     struct iovec part = {&incoming, sizeof incoming};
     struct fds fds;
@@ -276,5 +280,12 @@ void job_main(int sock, struct slot_shared *shared) {
     for (int i = 1; i < 3; i++)
         if (stdio[i] < 0)
             stdio[i] = pipes[i - 1];
-    become(job, &spec, stdio, work, shared);
+    settle(job, &spec, stdio, work, shared, ret);
+}
+
+void job_main(int sock, struct slot_shared *shared) {
+    struct job_start start;
+    job_prepare(sock, shared, false, &start);
+    job_mark_start(shared);
+    job_execute(&start, shared);
 }

@@ -55,7 +55,7 @@ static void reap_all(void) {
 /* A killed worker's slots are empty by now; their directories are not removed yet. */
 static void remove_slots(const struct config *config) {
     for (int kind = 0; kind < CG_KINDS && config->cgroup[kind]; kind++)
-        for (unsigned i = 0; i < config->slots + config->spare; i++) {
+        for (unsigned i = 0; i < config->slots + config->spare + config->warm; i++) {
             char path[4096];
             snprintf(path, sizeof path, "%s/slot-%u", config->cgroup[kind], i);
             (void)rmdir(path); /* most are gone already */

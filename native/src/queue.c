@@ -4,6 +4,9 @@
  */
 #include "worker.h"
 
+static const uint64_t LEAST_WARM_MEMORY = 16 << 20;
+static const uint64_t WARM_REST_NS = 20 * 1000000;
+
 struct waiting *queue_free(struct worker *worker) {
     for (unsigned i = 0; i < worker->waiting_count; i++)
         if (!worker->waiting[i].used)
@@ -43,8 +46,14 @@ bool queue_same_base(const struct slot *slot, const struct sbx_job *job) {
     return slot->mounts == job->mounts && slot->root == job->root;
 }
 
+/* In a warm slot a process begins with a copy of the interpreter, whose memory a program that does
+ * not want it would be charged for. */
+static bool wants_warm(const struct sbx_job *job) {
+    return job->flags & SBX_JOB_WARM && job->limits.memory_bytes >= LEAST_WARM_MEMORY;
+}
+
 static bool serves(const struct slot *slot, const struct sbx_job *job) {
-    if (!queue_same_base(slot, job))
+    if (!queue_same_base(slot, job) || (slot->for_warm && !wants_warm(job)))
         return false;
     if (!slot->jobs_run)
         return true;
@@ -59,13 +68,14 @@ static struct slot *find_held(struct worker *worker, uint64_t job_id) {
     return NULL;
 }
 
-/* A slot this job may have; one that was used is preferred, so that fresh ones stay for those who
- * need them. */
-static struct slot *find_idle(struct worker *worker, const struct sbx_job *job) {
+/* A slot this job may have, of the warm ones or of the others; one that was used is preferred, so
+ * that fresh ones stay for those who need them. */
+static struct slot *find_idle(struct worker *worker, const struct sbx_job *job, bool warm) {
     struct slot *found = NULL;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         struct slot *slot = &worker->slot[i];
-        if (slot->state != SLOT_IDLE || slot->held_by || !serves(slot, job))
+        if (slot->state != SLOT_IDLE || slot->held_by || slot->for_warm != warm ||
+            !serves(slot, job))
             continue;
         if (slot->jobs_run)
             return slot;
@@ -75,11 +85,47 @@ static struct slot *find_idle(struct worker *worker, const struct sbx_job *job) 
     return found;
 }
 
+/* Whether a warm slot is about to be this job's: to wait for it takes less than to start the
+ * interpreter anew. */
+static bool warm_is_coming(const struct worker *worker, const struct sbx_job *job) {
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        const struct slot *slot = &worker->slot[i];
+        if (slot->for_warm && slot->state == SLOT_RESETTING && serves(slot, job))
+            return true;
+    }
+    return false;
+}
+
+/* All warm slots are others': the one that was idle longest is made anew, for whoever comes next,
+ * unless it was used a moment ago and is likely to be again. */
+static void free_warm(struct worker *worker) {
+    struct slot *oldest = NULL;
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        struct slot *slot = &worker->slot[i];
+        if (slot->for_warm && slot->state == SLOT_IDLE && !slot->held_by && slot->jobs_run &&
+            (!oldest || slot->idle_ns < oldest->idle_ns))
+            oldest = slot;
+    }
+    if (oldest && clock_ns(CLOCK_MONOTONIC) - oldest->idle_ns > WARM_REST_NS)
+        slot_retire(worker, oldest);
+}
+
+/* NULL where the job has to wait. */
+static struct slot *choose(struct worker *worker, const struct sbx_job *job) {
+    if (!wants_warm(job) || !worker->config->warm)
+        return find_idle(worker, job, false);
+    struct slot *slot = find_idle(worker, job, true);
+    if (slot || warm_is_coming(worker, job))
+        return slot;
+    free_warm(worker);
+    return find_idle(worker, job, false);
+}
+
 /* Gives up an idle slot that cannot serve this job, so that one that can is built in its place. */
 static void make_room(struct worker *worker, const struct sbx_job *job) {
     for (unsigned i = 0; i < worker->slot_count; i++) {
         struct slot *slot = &worker->slot[i];
-        if (slot->state == SLOT_IDLE && !slot->held_by && !serves(slot, job)) {
+        if (slot->state == SLOT_IDLE && !slot->held_by && !slot->for_warm && !serves(slot, job)) {
             slot->mounts = job->mounts;
             slot->root = job->root;
             slot_retire(worker, slot);
@@ -94,7 +140,7 @@ static bool expected(struct worker *worker, const struct sbx_job *job) {
         const struct slot *slot = &worker->slot[i];
         bool coming =
             slot->state == SLOT_EMPTY || slot->state == SLOT_BUILDING || slot->state == SLOT_DYING;
-        if (coming && queue_same_base(slot, job))
+        if (coming && !slot->for_warm && queue_same_base(slot, job))
             return true;
     }
     return false;
@@ -120,7 +166,9 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
         result_send_unstarted(worker, job, SBX_REASON_SETUP, (struct fault){SBX_STEP_ROOT, ENOENT});
         queue_drop(waiting);
         return true;
-    } else if (!(slot = find_idle(worker, job))) {
+    } else if (!(slot = choose(worker, job))) {
+        if (wants_warm(job) && warm_is_coming(worker, job))
+            return false;
         worker->wanting = true;
         if (!expected(worker, job))
             make_room(worker, job);

@@ -19,7 +19,8 @@ static struct slot_msg killed(const struct slot *slot) {
                            .signal = SIGKILL,
                            .fault = shared->fault};
     cgroup_usage(&slot->cgroup, &shared->base, &end.usage);
-    end.usage.cpu_ns = less(end.usage.cpu_ns, shared->setup_cpu_ns + shared->init_cpu_ns);
+    end.usage.cpu_ns =
+        less(end.usage.cpu_ns, shared->setup_cpu_ns + shared->init_cpu_ns + shared->warm_cpu_ns);
     return end;
 }
 

@@ -38,7 +38,7 @@ static void forget(struct slot *slot) {
     slot->builder = 0;
     slot->tenant = slot->partition = 0;
     slot->jobs_run = slot->held_by = 0;
-    slot->tainted = slot->lo_up = slot->active = false;
+    slot->tainted = slot->lo_up = slot->active = slot->warm = false;
     slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
 }
 
@@ -47,8 +47,12 @@ int slot_init(struct slot *slot, const struct config *config, unsigned index) {
     slot->mount_namespace = -1;
     forget(slot);
     cgroup_init(&slot->cgroup);
+    slot->for_warm = index >= config->slots + config->spare;
+    slot->shared_fd = memfd_create("slot", MFD_CLOEXEC); /* an interpreter maps it anew */
+    if (slot->shared_fd < 0 || ftruncate(slot->shared_fd, sizeof *slot->shared) < 0)
+        return -1;
     slot->shared =
-        mmap(NULL, sizeof *slot->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        mmap(NULL, sizeof *slot->shared, PROT_READ | PROT_WRITE, MAP_SHARED, slot->shared_fd, 0);
     if (slot->shared == MAP_FAILED ||
         madvise(slot->shared, sizeof *slot->shared, MADV_DONTFORK) < 0)
         return -1;
@@ -113,6 +117,8 @@ static int start_builder(struct worker *worker, struct slot *slot, int slot_end)
     memset(slot->shared, 0, sizeof *slot->shared);
     struct slot_plan plan = {.config = worker->config,
                              .shared = slot->shared,
+                             .shared_fd = slot->shared_fd,
+                             .warm = slot->for_warm,
                              .sock = slot_end,
                              .index = slot->index,
                              .mounts = slot->mounts,
@@ -213,8 +219,9 @@ static int set_disk(struct slot *slot, const struct sbx_limits *limits) {
 
 static int apply(struct slot *slot, const struct sbx_job *job, struct fault *fault) {
     /* A held slot starts with an earlier stage's files, which are not this stage's doing. */
-    uint64_t memory = job->limits.memory_bytes + slot->shared->base.files;
-    if (cgroup_set_limits(&slot->cgroup, memory, job->limits.processes) < 0)
+    const struct base *base = &slot->shared->base;
+    uint64_t memory = job->limits.memory_bytes + base->files + base->warm;
+    if (cgroup_set_limits(&slot->cgroup, memory, job->limits.processes + slot->warm) < 0)
         return fail(fault, SBX_STEP_LIMITS);
     if (set_disk(slot, &job->limits) < 0)
         return fail(fault, SBX_STEP_TMPFS);
@@ -317,8 +324,11 @@ static void unwatch_output(struct worker *worker, struct slot *slot) {
 }
 
 /* A prepared process waits, and has sent its pipes; pid is its own on the host. */
-static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, pid_t pid) {
+static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, pid_t pid,
+                     bool warm) {
     slot->job_pid = pid;
+    slot->warm = warm;
+    slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
     if (lost_root(worker, slot) || fds->count != 4 || watch_output(worker, slot, fds) < 0) {
         kill_slot(worker, slot);
         return;
@@ -366,7 +376,7 @@ static void act(struct worker *worker, struct slot *slot, const struct slot_msg 
     } else if (msg->type == SLOT_BUILT) {
         on_built(worker, slot, fds);
     } else if (msg->type == SLOT_READY) {
-        on_ready(worker, slot, fds, pid);
+        on_ready(worker, slot, fds, pid, msg->warm);
     } else if (msg->type == SLOT_UNCLEAN) {
         kill_slot(worker, slot);
     }
@@ -462,7 +472,7 @@ static void on_cpu(struct worker *worker, struct slot *slot, uint64_t now) {
     uint64_t setup = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE)
                          ? slot->shared->setup_cpu_ns
                          : used;
-    used = less(used, setup + slot->shared->init_cpu_ns);
+    used = less(used, setup + slot->shared->init_cpu_ns + slot->shared->warm_cpu_ns);
     slot->cpu_ns = used;
     if (used > limit)
         slot_kill_job(worker, slot, SBX_REASON_CPU_TIME);
@@ -473,7 +483,8 @@ static void on_cpu(struct worker *worker, struct slot *slot, uint64_t now) {
 /* A slot costs as much as some jobs. While enough are ready, jobs go first. */
 static uint64_t build_at(const struct worker *worker, const struct slot *slot) {
     uint64_t quiet = worker->last_start_ns + QUIET_NS;
-    return worker->scarce || slot->retry_at_ns > quiet ? slot->retry_at_ns : quiet;
+    bool soon = worker->scarce && !slot->for_warm;
+    return soon || slot->retry_at_ns > quiet ? slot->retry_at_ns : quiet;
 }
 
 uint64_t slot_next(const struct worker *worker, const struct slot *slot) {

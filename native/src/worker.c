@@ -99,8 +99,10 @@ static void on_stats(struct worker *worker) {
     struct sbx_stats *stats = &worker->stats;
     stats->type = SBX_MSG_STATS_IS;
     stats->ready = stats->running = stats->preparing = stats->held = stats->waiting = 0;
+    stats->warm = 0;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         const struct slot *slot = &worker->slot[i];
+        stats->warm += slot->warm;
         if (slot->active)
             stats->running++;
         else if (slot->held_by)
@@ -215,7 +217,8 @@ static void on_event(struct worker *worker, uint64_t data) {
 static unsigned count_ready(const struct worker *worker) {
     unsigned ready = 0;
     for (unsigned i = 0; i < worker->slot_count; i++)
-        ready += worker->slot[i].state == SLOT_IDLE && !worker->slot[i].jobs_run;
+        ready += worker->slot[i].state == SLOT_IDLE && !worker->slot[i].jobs_run &&
+                 !worker->slot[i].for_warm;
     return ready;
 }
 
@@ -297,12 +300,13 @@ static int make_queue(struct worker *worker) {
 }
 
 static int make_slots(struct worker *worker) {
-    worker->slot_count = worker->config->slots + worker->config->spare;
+    const struct config *config = worker->config;
+    worker->slot_count = config->slots + config->spare + config->warm;
     worker->slot = calloc(worker->slot_count, sizeof *worker->slot);
     if (!worker->slot)
         return -1;
     for (unsigned i = 0; i < worker->slot_count; i++)
-        if (slot_init(&worker->slot[i], worker->config, i) < 0)
+        if (slot_init(&worker->slot[i], config, i) < 0)
             return -1;
     return 0;
 }

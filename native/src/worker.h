@@ -22,6 +22,7 @@ struct slot {
     pid_t job_pid; /* of the prepared process, then of the program */
     int output_fd[2], writer_fd[2];
     int tmpfs, network;
+    int shared_fd;       /* the memory `shared` is in */
     int mount_namespace; /* of this life, or of the last one while the next is not made */
     struct slot_shared *shared;
     struct cgroup cgroup;
@@ -34,6 +35,9 @@ struct slot {
     uint64_t jobs_run;  /* in this life */
     uint64_t held_by;   /* the job whose next stage comes here */
     bool tainted;       /* must not be recycled */
+    bool for_warm;      /* one of those in which an interpreter waits, for programs that want it */
+    bool warm;          /* and it does */
+    uint64_t idle_ns;   /* since when it is idle */
     bool lo_up;
     uint64_t disk_bytes;
     uint32_t disk_inodes;

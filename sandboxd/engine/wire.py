@@ -190,6 +190,8 @@ class Stats(NamedTuple):
     preparing: int
     held: int
     waiting: int
+    warm: int
+    reserved: int
     jobs: int
     slots_made: int
     slots_recycled: int
@@ -200,7 +202,7 @@ _RESULT_CODES: Final = "IIQQQQQQQiiIiIIII"
 RESULT: Final = _layout("sbx_result", tuple(zip(HelperResult._fields, _RESULT_CODES, strict=True)))
 HELLO: Final = _layout("sbx_hello", tuple(zip(Hello._fields, "IIIIII", strict=True)))
 SLOT_ERROR: Final = _layout("sbx_slot_error", tuple(zip(SlotError._fields, "IIiI", strict=True)))
-STATS: Final = _layout("sbx_stats", tuple(zip(Stats._fields, "IIIIIIQQQQ", strict=True)))
+STATS: Final = _layout("sbx_stats", tuple(zip(Stats._fields, "IIIIIIIIQQQQ", strict=True)))
 _TYPE: Final = struct.Struct("=I")
 
 # The largest message of the helper: a result with its output inline.

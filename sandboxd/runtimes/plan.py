@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
+from sandboxd import warm
 from sandboxd.protocol.errors import RequestError
 from sandboxd.protocol.limits import LIMIT_NAMES, LimitValues
 from sandboxd.protocol.models import Limits
@@ -47,6 +48,8 @@ class Plan:
     run: StagePlan
     compile: StagePlan | None
     info: RuntimeInfo
+    warm: bool
+    """Its programs may run in an interpreter that waits."""
 
 
 def make(runtime: Runtime, config: Config, roots: Roots) -> Plan:
@@ -71,7 +74,13 @@ def make(runtime: Runtime, config: Config, roots: Roots) -> Plan:
         runtime=runtime.runtime or UNSET,
         environment=runtime.environment or UNSET,
     )
-    return Plan(runtime, run, compile_, info)
+    return Plan(runtime, run, compile_, info, _is_warm(runtime, config))
+
+
+def _is_warm(runtime: Runtime, config: Config) -> bool:
+    if runtime.package or runtime.environment or not config.warm_slots:
+        return False
+    return runtime.run.template.command[: len(warm.COMMAND)] == warm.COMMAND
 
 
 def _environment(runtime: Runtime, config: Config, roots: Roots) -> dict[str, bytes]:

@@ -58,6 +58,7 @@ def job_spec(plan: Plan, params: ExecuteParams, *, started: bool = False) -> Job
         fds=params.fds,
         environment=plan.runtime.environment,
         client=params.client or "",
+        warm=plan.warm,
     )
 
 
