@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import random
-import select
 import signal
 import time
 import uuid
@@ -146,8 +145,9 @@ async def _write_for_ever(directory: Path, seed: int, out: int) -> None:
             nursery.start_soon(Writer(store, f"f{seed}.{number}", out, source).run)
 
 
-def live_and_die(directory: Path, seed: int, life_s: float) -> list[dict[str, Any]]:
-    """Let a process write for so long after its first step, kill it; what it told."""
+def live_and_die(directory: Path, seed: int, steps: int, more_s: float) -> list[dict[str, Any]]:
+    """Let a process write until it has told so many steps and a moment longer, then kill it; what
+    it told."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -158,14 +158,11 @@ def live_and_die(directory: Path, seed: int, life_s: float) -> list[dict[str, An
     os.close(writing)
     told = bytearray()
     try:
-        deadline = None
-        while deadline is None or (left := deadline - time.monotonic()) > 0:
-            ready, _, _ = select.select([reading], [], [], 30 if deadline is None else left)
-            data = os.read(reading, 65536) if ready else b""
-            if ready and not data:
-                raise AssertionError("the writer ended by itself")
+        while told.count(b"\n") < steps:
+            data = os.read(reading, 65536)
+            assert data, "the writer ended by itself"
             told += data
-            deadline = deadline or time.monotonic() + life_s
+        time.sleep(more_s)
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -269,9 +266,11 @@ async def check_files(store: Store, root: Path) -> None:
             for statement in (
                 "PRAGMA integrity_check",
                 "PRAGMA foreign_key_check",
-                "SELECT functions, executions, function_bytes, execution_bytes FROM usage",
+                "SELECT ifnull(sum(functions), 0), ifnull(sum(executions), 0),"
+                " ifnull(sum(function_bytes), 0), ifnull(sum(execution_bytes), 0) FROM usage",
                 "SELECT (SELECT count(*) FROM functions), (SELECT count(*) FROM executions),"
-                " (SELECT sum(bytes) FROM functions), (SELECT sum(bytes) FROM executions)",
+                " (SELECT ifnull(sum(bytes), 0) FROM functions),"
+                " (SELECT ifnull(sum(bytes), 0) FROM executions)",
                 "SELECT sha256 FROM function_files UNION SELECT sha256 FROM execution_files",
             )
         ]
@@ -279,7 +278,7 @@ async def check_files(store: Store, root: Path) -> None:
     whole, foreign, usage, counted, named = await store._database.read(look)
     assert whole == [("ok",)]
     assert foreign == []
-    assert usage == counted
+    assert usage == counted, (usage, counted)
     files = [path for path in (root / "contents").rglob("*") if path.is_file()]
     assert {path.name for path in files} == {row[0] for row in named}
     for path in files:
