@@ -21,7 +21,7 @@ from starlette.routing import Router
 from sandboxd.logs import fields
 from sandboxd.protocol import errors
 from sandboxd.protocol.errors import RequestError
-from sandboxd_rest.http import Disconnected, Headers, Refusal, Request, Response
+from sandboxd_rest.http import JSON, Disconnected, Headers, Refusal, Request, Response
 from sandboxd_rest.link import busy_headers, retry_after
 from sandboxd_rest.safety import Guard, by_name
 
@@ -78,6 +78,8 @@ class Dialect:
     error_body: Callable[[Refusal], bytes] = message_body
     prepare: Callable[[], Awaitable[object]] | None = None
     """Called once, when the gateway serves already: what takes long the first time."""
+    run: Callable[[], Awaitable[object]] | None = None
+    """Runs as long as the gateway does, and is cancelled with it."""
     owns: Callable[[str], bool] | None = None
     """Which paths are the dialect's, besides those below its prefixes: asked about the others."""
 
@@ -288,7 +290,8 @@ def _mistake() -> Refusal:
 def _refused(refusal: Refusal, dialect: Dialect | None) -> Response:
     make = dialect.error_body if dialect is not None else message_body
     body = b"" if refusal.status == 204 else make(refusal)
-    return Response(body, refusal.status, headers=refusal.headers)
+    kind = JSON if body else b"text/plain; charset=utf-8"
+    return Response(body, refusal.status, kind, refusal.headers)
 
 
 def _headers(response: Response, extra: Headers = ()) -> list[tuple[bytes, bytes]]:

@@ -21,6 +21,7 @@ from sandboxd.errors import ConfigError
 from sandboxd_rest.faaspot.settings import Settings as FaaspotSettings
 from sandboxd_rest.pifop.settings import Settings as PifopSettings
 from sandboxd_rest.piston import settings as piston
+from sandboxd_rest.pythia.settings import Settings as PythiaSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     piston: piston.Settings = piston.Settings()
     pifop: PifopSettings = PifopSettings()
     faaspot: FaaspotSettings = FaaspotSettings()
+    pythia: PythiaSettings = PythiaSettings()
 
 
 def load(
@@ -122,7 +124,7 @@ def _read(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path or DEFAULT_FILE}: {exc}") from exc
 
 
-_TABLES: Final = ("piston", "pifop", "faaspot")
+_TABLES: Final = ("piston", "pifop", "faaspot", "pythia")
 _LISTS: Final = ("bind", "allowed_hosts", "allowed_origins", "trusted_proxies")
 _SWITCHES: Final = ("access_log", "dev_tls")
 _NUMBERS: Final = ("max_body_bytes", "max_requests", "max_sessions")

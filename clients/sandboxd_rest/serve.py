@@ -23,6 +23,7 @@ from sandboxd_rest.hypercorn import serve
 from sandboxd_rest.link import Link
 from sandboxd_rest.pifop.dialect import dialect as pifop_dialect
 from sandboxd_rest.piston.dialect import dialect as piston_dialect
+from sandboxd_rest.pythia.dialect import dialect as pythia_dialect
 
 if TYPE_CHECKING:
     from sandboxd_rest.config import Config
@@ -42,6 +43,8 @@ async def run(config: Config) -> None:
     dialects = [piston_dialect(config, link, counts)]
     if config.faaspot.enabled:
         dialects.append(faaspot_dialect(config, link))
+    if config.pythia.enabled:
+        dialects.append(pythia_dialect(config, link))
     dialects.append(pifop_dialect(config, link))  # The last: its paths look like anybody's.
     app = App(config, [*dialects, _own(dialects, link, counts)], counts)
     gc.freeze()  # What is there now stays: no collection need look at it again.
@@ -66,6 +69,8 @@ async def run(config: Config) -> None:
                 systemd.notify("READY=1")
                 for dialect in dialects:
                     nursery.start_soon(_prepare, dialect)
+                    if dialect.run is not None:
+                        nursery.start_soon(dialect.run)
         except* OSError as group:
             failure = _first(group)
         finally:

@@ -1,0 +1,1 @@
+"""Pythia's API: tasks, the environments they run in, and their execution."""
