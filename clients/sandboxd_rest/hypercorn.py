@@ -228,6 +228,9 @@ class _Server(HypercornConfig):
         self.certfile = config.tls_certificate or None
         self.keyfile = config.tls_key or None
         self.ssl_handshake_timeout = _TLS_TIMEOUT_S
+        # Over HTTP/2 a request that is answered before its body has come, as one that is too large,
+        # ends the connection, and with it every other request on it.
+        self.alpn_protocols = ["http/1.1"]
         self.h11_max_incomplete_size = _MAX_HEADERS_BYTES
         self.websocket_max_message_size = config.max_body_bytes
         self.max_app_queue_size = _QUEUE

@@ -379,13 +379,16 @@ def test_terminate_at_every_point_of_its_life(world: World) -> None:
 
 def test_one_that_waits_for_its_turn_is_running(world: World) -> None:
     """PIFOP's client asks no more when it is told `pending` after the start."""
-    ids = [world.started(lines=["x"], pause=0.4) for _ in range(60)]
-    states = [world.call.ok("GET", f"/joe/tsp/executions/{id}")["status"] for id in ids[::-1]]
-    native = [world.native.execution(id)["status"] for id in ids[::-1]]
-    assert "pending" not in states
-    assert "pending" in native, "none has waited; the test shows nothing"
-    for id in ids:
-        world.call.ok("DELETE", f"/joe/tsp/executions/{id}")
+    inputs = {"coords": COORDS, "options": '{"hang": true}'}
+    before = [world.native.run_function("tsp", space="joe", inputs=inputs)["id"] for _ in range(40)]
+    id = world.started()
+    assert world.native.execution(id)["status"] == "pending", "it has not waited"
+    info = world.call.ok("GET", f"/joe/tsp/executions/{id}")
+    assert (info["status"], info["end_date"]) == ("running", None)
+    assert info["start_date"] >= info["init_date"]
+    for each in before:
+        world.native.delete_execution(each)
+    assert world.ended(id)["end_reason"] == "normal"
 
 
 # -- calls that are not right now ----------------------------------------------------------------

@@ -48,6 +48,13 @@ def test_a_handshake_with_the_certificate_it_made(tmp_path: Path) -> None:
             context = trusting(tmp_path)
             with context.wrap_socket(sock, server_hostname="127.0.0.1") as tls:
                 assert tls.version() in ("TLSv1.2", "TLSv1.3")
+        offering = trusting(tmp_path)
+        offering.set_alpn_protocols(["h2", "http/1.1"])
+        with (
+            socket.create_connection(("127.0.0.1", gateway.port), 10) as sock,
+            offering.wrap_socket(sock, server_hostname="localhost") as tls,
+        ):
+            assert tls.selected_alpn_protocol() == "http/1.1"
         with (
             pytest.raises(ssl.SSLCertVerificationError),
             socket.create_connection(("127.0.0.1", gateway.port), 10) as sock,
