@@ -22,7 +22,7 @@ from sandboxd_rest.http import Refusal, json_response, while_connected
 from sandboxd_rest.pythia import asking
 from sandboxd_rest.pythia.asking import NOTHING, SPACE
 from sandboxd_rest.pythia.models import PythiaHealth, PythiaResult, PythiaSubmission
-from sandboxd_rest.pythia.tasks import environment_of, limits_of
+from sandboxd_rest.pythia.tasks import environment_of, is_resolved, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,21 +107,33 @@ class Execute:
 
         Cancelled, it stops the execution.
         """
-        environment = await self._environments.resolve(environment_of(task))
-        if environment is None:
+        if not is_resolved(task) and not await self._resolve(task):
             text = f"there is no environment {environment_of(task)!r}"
             return PythiaResult(task["name"], "fatal", text)
-        if environment != task["environment"]:
-            await self._move(task, environment)
         params = {"space": SPACE, "name": task["name"], "stdin": input}
-        begun = await self._link.once(lambda client: client.call("execution.run", params))
+        try:
+            begun = await self._link.once(lambda client: client.call("execution.run", params))
+        except RequestError as error:
+            if error.code not in _FATAL:
+                raise
+            return PythiaResult(task["name"], "fatal", _why(error.message))
         ended = await self._wait(begun["id"])
         return result(task["name"], ended, limits_of(task).output)
 
-    async def _move(self, task: Mapping[str, Any], environment: str) -> None:
-        """It was imported, or removed, since the task was made."""
-        params = {"space": SPACE, "name": task["name"], "environment": environment, "check": False}
+    async def _resolve(self, task: Mapping[str, Any]) -> bool:
+        """Whether its environment has come since the task was made."""
+        environment = await self._environments.resolve(environment_of(task))
+        if environment is None:
+            return False
+        params = {
+            "space": SPACE,
+            "name": task["name"],
+            "environment": environment,
+            "metadata": {**task["metadata"], "resolved": True},
+            "check": False,
+        }
         await self._link.once(lambda client: client.call("function.update", params))
+        return True
 
     async def _wait(self, id: str) -> Any:
         params = {"id": id, "log": True}
@@ -146,7 +158,7 @@ def result(tid: str, ended: Mapping[str, Any], most: int) -> PythiaResult:
         error = ended.get("error") or {}
         fatal = error.get("kind") in _FATAL
         text = ended["message"] or error.get("message") or "the execution was interrupted"
-        return PythiaResult(tid, "fatal" if fatal else "error", text)
+        return PythiaResult(tid, "fatal" if fatal else "error", _why(text))
     log = ended["log"]
     found = _STATUSES.get(reason)
     if len(log) > most:
@@ -155,6 +167,11 @@ def result(tid: str, ended: Mapping[str, Any], most: int) -> PythiaResult:
         found = "success" if ended["job_status"] == status.OK else "crash"
     text = log[:most].replace(b"\r\n", b"\n").decode("utf-8", "replace")
     return PythiaResult(tid, found, text)
+
+
+def _why(message: str) -> str:
+    """Whoever executes a task gave no `files`."""
+    return message.removeprefix("files: ")
 
 
 def _asynchronous(request: Request) -> bool:

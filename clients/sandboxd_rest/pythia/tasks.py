@@ -90,24 +90,26 @@ class Tasks:
 
     async def create(self, request: Request) -> Response:
         """POST /api/tasks."""
+        borrower = object()
         try:
-            self._uploads.acquire_on_behalf_of_nowait(request)
+            self._uploads.acquire_on_behalf_of_nowait(borrower)
         except trio.WouldBlock:
             text = "too many tasks are being made; try again later"
             raise Refusal(503, text, retry_after(_BUSY_S)) from None
         try:
             await self._create(await asking.body(request, PythiaTaskCreation))
         finally:
-            self._uploads.release_on_behalf_of(request)
+            self._uploads.release_on_behalf_of(borrower)
         return NOTHING
 
     async def _create(self, task: PythiaTaskCreation) -> None:
         limits = self._limits(task.limits)
+        environment = await self._environments.resolve(task.environment)
         params: dict[str, Any] = {
             "space": SPACE,
             "name": task.taskid,
             "kind": "task",
-            "environment": await self._environments.resolve(task.environment) or "",
+            "environment": environment or "",
             "env": _ENV,
             "limits": limits,
             "metadata": {
@@ -115,6 +117,7 @@ class Tasks:
                 "authors": task.authors,
                 "description": task.description,
                 "environment": task.environment,
+                "resolved": environment is not None,
                 "type": task.type,
                 "limits": msgspec.to_builtins(task.limits),
             },
@@ -219,6 +222,11 @@ def limits_of(function: Mapping[str, Any]) -> PythiaLimits:
 def environment_of(function: Mapping[str, Any]) -> str:
     """The name that the task was made with."""
     return _text(function["metadata"].get("environment")) or function["environment"]
+
+
+def is_resolved(function: Mapping[str, Any]) -> bool:
+    """Whether there was such an environment when the task was made."""
+    return function["metadata"].get("resolved", True) is not False
 
 
 def _entry(function: Mapping[str, Any]) -> PythiaTaskEntry:
