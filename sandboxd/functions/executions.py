@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from sandboxd.engine import wire
 from sandboxd.engine.scheduler import Scheduler
 from sandboxd.functions.live import Live
 from sandboxd.functions.model import Failure, Filter, Outcome
@@ -27,7 +28,7 @@ from sandboxd.functions.running import Runner
 from sandboxd.logs import fields
 from sandboxd.protocol.errors import CANCELLED as REFUSED
 from sandboxd.protocol.errors import INVALID_ARGUMENT, NOT_FOUND, RequestError
-from sandboxd.protocol.functions import CANCELLED, ERROR, INTERRUPTED, PENDING
+from sandboxd.protocol.functions import CANCELLED, ERROR, INTERRUPTED, PENDING, STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -169,7 +170,10 @@ class Executions:
     def end(self, live: Live, reason: EndReason) -> None:
         """Have it end soon, wherever it is; `live.over` is set when that is stored."""
         live.ending = live.ending or reason
-        if live.job is not None:
+        if live.job is not None and live.job.stage_id and reason == STOPPED:
+            # Only the program is ended: what it has left so far is collected.
+            self._engine.kill(live.job, wire.REASON_CANCELLED)
+        elif live.job is not None:
             self._engine.cancel(live.job, f"it was {reason}")
         elif self._room.withdraw(live):
             self._spawn(self._never_begun, live)
