@@ -5,10 +5,12 @@ a line or colour an administrator's terminal.
 """
 
 import codecs
+import contextlib
 import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -24,6 +26,7 @@ _PRIORITIES = {
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+-]+")
 # Looked up now: the codec is a file, and a daemon that is out of descriptors has to log, too.
 _escape: Final = codecs.getencoder("unicode_escape")
+_to_journal = False
 # A client's text in a log line is for recognition, not for keeping.
 _MAX_VALUE = 256
 
@@ -44,6 +47,33 @@ def fields(**values: object) -> str:
     return " ".join(f"{key}={field(value)}" for key, value in values.items())
 
 
+class OftenLog:
+    """Lines of level INFO under a logger's name, as it would write them, at a fifth of the cost:
+    no record is made, and the time is put into words once a second."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+        self._second = -1
+        self._time = ""
+
+    def write(self, line: str) -> None:
+        """Write `line` unless the level says otherwise. What could break it must be quoted."""
+        if not self._logger.isEnabledFor(logging.INFO):
+            return
+        if _to_journal:
+            text = f"{_PRIORITIES[logging.INFO]}{line}\n"
+        else:
+            now = time.time()
+            second = int(now)
+            if second != self._second:
+                self._second = second
+                self._time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            text = f"{self._time},{int((now - second) * 1000):03d} INFO {line}\n"
+        with contextlib.suppress(OSError):  # As a logger: nobody reads it any more.
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
 class _Formatter(logging.Formatter):
     def __init__(self, journal: bool) -> None:
         super().__init__("%(message)s" if journal else "%(asctime)s %(levelname)s %(message)s")
@@ -60,8 +90,10 @@ class _Formatter(logging.Formatter):
 
 def configure(level: str, environ: Mapping[str, str] = os.environ) -> None:
     """Send everything from ``level`` up to stderr; called once, at start."""
+    global _to_journal
+    _to_journal = bool(environ.get("JOURNAL_STREAM"))
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(journal=bool(environ.get("JOURNAL_STREAM"))))
+    handler.setFormatter(_Formatter(journal=_to_journal))
     root = logging.getLogger("sandboxd")
     root.handlers[:] = [handler]
     root.propagate = False

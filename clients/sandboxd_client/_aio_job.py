@@ -26,10 +26,20 @@ CANCEL_TIMEOUT_S = 5.0
 class Waiter:
     """One task's wait: woken when there may be something for it, or to take over reading."""
 
-    __slots__ = ("event",)
+    __slots__ = ("_event",)
 
     def __init__(self) -> None:
-        self.event = trio.Event()
+        self._event: trio.Event | None = None
+
+    def wake(self) -> None:
+        """Let the task look whether what it waits for is there."""
+        if self._event is not None:
+            self._event.set()
+
+    async def sleep(self) -> None:
+        """Until it is woken; the task has just looked."""
+        self._event = trio.Event()
+        await self._event.wait()
 
 
 class TrioJobHandle:
@@ -61,7 +71,7 @@ class TrioJobHandle:
         elif message.method == "job.exit":
             self._ended(ended(message.params))
         for waiter in self._waiters:
-            waiter.event.set()
+            waiter.wake()
 
     def _ended(self, result: Result | StagesResult | RequestError) -> None:
         self._result = result
@@ -124,7 +134,7 @@ class TrioJobHandle:
     def _answered(self, answer: Response) -> None:
         self._ended(answer.error or read_result(answer.result))
         for waiter in self._waiters:
-            waiter.event.set()
+            waiter.wake()
 
     async def write(self, data: bytes) -> None:
         """Give the job bytes on stdin; returns once the daemon has taken them.

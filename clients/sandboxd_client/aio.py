@@ -122,7 +122,7 @@ class TrioClient(FunctionCalls):
             self._lost = reason
         self._socket.close()
         for waiter in self._parked:
-            waiter.event.set()
+            waiter.wake()
 
     # Calls
 
@@ -383,20 +383,19 @@ class TrioClient(FunctionCalls):
                 if self._lost is not None:
                     raise self._lost
                 if self._reading:
-                    await waiter.event.wait()
-                    waiter.event = trio.Event()
+                    await waiter.sleep()
                 else:
                     await self._read()
         finally:
             del self._parked[waiter]
             if not self._reading and self._parked:
-                next(iter(self._parked)).event.set()
+                next(iter(self._parked)).wake()
 
     async def _read(self) -> None:
         """Read once and give everybody what is theirs."""
         self._reading = True
         try:
-            data = await self._socket.recv(RECEIVE_BYTES)
+            data = await self._receive()
             if not data:
                 raise ConnectionLost("sandboxd closed the connection")
             for message in self._wire.receive(data):
@@ -408,12 +407,19 @@ class TrioClient(FunctionCalls):
         finally:
             self._reading = False
 
+    async def _receive(self) -> bytes:
+        # What is read has just been asked for: trying before waiting would be in vain.
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            with contextlib.suppress(BlockingIOError):
+                return os.read(self._socket.fileno(), RECEIVE_BYTES)
+
     def _deliver(self, message: Response | Notification) -> None:
         if isinstance(message, Response):
             waiter = self._pending.get(message.msgid)
             if waiter is not None:
                 self._answers[message.msgid] = message
-                waiter.event.set()
+                waiter.wake()
             elif message.msgid in self._waits:
                 self._waits.pop(message.msgid)._answered(message)
             return

@@ -11,14 +11,14 @@ import logging
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import trio
 from starlette.exceptions import HTTPException
-from starlette.routing import Router
+from starlette.routing import Route, Router, WebSocketRoute
 
-from sandboxd.logs import fields
+from sandboxd.logs import OftenLog, fields
 from sandboxd.protocol import errors
 from sandboxd.protocol.errors import RequestError
 from sandboxd_rest.http import JSON, Disconnected, Headers, Refusal, Request, Response
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     SessionHandler = Callable[[Request, Send], Awaitable[None]]
 
 _log = logging.getLogger("sandboxd.rest")
-_access_log = logging.getLogger("sandboxd.rest.access")
+_access_log = OftenLog("sandboxd.rest.access")
 
 CLOSED_BY_CLIENT: Final = 499
 """Logged and counted for a request whose client went away; nobody is sent it."""
@@ -88,12 +88,12 @@ class Endpoint:
     """An ASGI application from a function that answers a request."""
 
     def __init__(self, handler: Handler) -> None:
-        self._handler = handler
+        self.handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: Request = scope["sandboxd.request"]
         request.path_params = scope.get("path_params", {})
-        scope["sandboxd.response"] = await self._handler(request)
+        scope["sandboxd.response"] = await self.handler(request)
 
 
 class SessionEndpoint:
@@ -123,6 +123,7 @@ class App:
         self._owners = [(d.owns, d) for d in dialects if d.owns is not None]
         routes = [route for dialect in dialects for route in dialect.routes]
         self._router = Router(routes, redirect_slashes=False, default=_unknown)
+        self._exact = _exact(routes)
         self._sessions = trio.CapacityLimiter(config.max_sessions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,9 +175,7 @@ class App:
             request = self._request(scope, receive, headers, peer)
             if dialect is not None and dialect.admit is not None:
                 dialect.admit(request)
-            await self._router.app(scope, receive, _no_send)
-            response: Response = scope["sandboxd.response"]
-            return response
+            return await self._routed(request)
         except Refusal as refusal:
             return _refused(refusal, dialect)
         except HTTPException as exc:
@@ -188,6 +187,16 @@ class App:
         except Exception:
             _log.exception("a request failed %s", fields(path=scope["path"]))
             return _refused(_mistake(), dialect)
+
+    async def _routed(self, request: Request) -> Response:
+        scope = request.scope
+        route = self._exact.get((scope["method"], scope["path"]))
+        if route is not None:
+            scope["route"] = route
+            return await cast("Endpoint", route.app).handler(request)
+        await self._router.app(scope, request.receive, _no_send)
+        response: Response = scope["sandboxd.response"]
+        return response
 
     def _request(
         self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], peer: str
@@ -256,16 +265,23 @@ class App:
         method = scope.get("method", "WEBSOCKET")
         self._counts.add(method, path, status, seconds)
         if self._config.access_log:
-            _access_log.info(
-                "%s",
-                fields(
-                    peer=peer,
-                    method=method,
-                    path=scope["path"],
-                    status=status,
-                    ms=f"{seconds * 1000:.1f}",
-                ),
-            )
+            asked = fields(peer=peer, method=method, path=scope["path"])
+            _access_log.write(f"{asked} status={status} ms={seconds * 1000:.1f}")
+
+
+def _exact(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], Route]:
+    """Routes by method and path, as far as it needs no router to find them: up to the first one
+    whose path is a pattern, which goes before those after it."""
+    found: dict[tuple[str, str], Route] = {}
+    for route in routes:
+        if isinstance(route, WebSocketRoute):
+            continue
+        if not isinstance(route, Route) or "{" in route.path:
+            break
+        if type(route.app).__call__ is Endpoint.__call__:
+            for method in route.methods or ():
+                found.setdefault((method, route.path), route)
+    return found
 
 
 def of_daemon(error: RequestError) -> Refusal:

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
-from wsgiref.handlers import format_date_time
 
 import h11
 import trio
 
 from sandboxd_rest.http import BODY, WATCHED
+from sandboxd_rest.http1_answer import CLOSE, CONTINUE, answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 _RECEIVE_BYTES: Final = 64 * 1024
 _VERSIONS: Final = (b"1.0", b"1.1")
-_BODILESS: Final = (204, 304)
 _GONE: Final = {"type": "http.disconnect"}
 
 
@@ -63,7 +61,8 @@ class Connection:
         self._stream = stream
         self._fd = stream.socket.fileno()
         self._addresses = {"client": client, "server": server}
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=settings.max_head_bytes)
+        # It only reads: answers are simple enough. A new one for each request is the cheapest.
+        self._http = self._parser()
         # What was read since the end of the last request.
         self._raw = b""
         self._foreign: bytes | None = None
@@ -73,7 +72,8 @@ class Connection:
         self._parts: list[bytes] = []
         self._complete = False
         self._head_only = False
-        self._refused = False
+        self._answered = False
+        self._ended = False
         self._watched: set[trio.CancelScope] = set()
         # The second task: whether it is the one that reads, and what it read too early.
         self._resting = trio.lowlevel.ParkingLot()
@@ -93,6 +93,9 @@ class Connection:
         self._stopping = True
         if not self._busy:
             self._nursery.cancel_scope.cancel()
+
+    def _parser(self) -> h11.Connection:
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._settings.max_head_bytes)
 
     # -- who watches -------------------------------------------------------------------------
 
@@ -195,8 +198,7 @@ class Connection:
             if event is h11.NEED_DATA:
                 return None
             self._take(event)
-        body = b"".join(self._parts)
-        return body
+        return b"".join(self._parts)
 
     def _take(self, event: object) -> None:
         if isinstance(event, h11.Data):
@@ -229,7 +231,7 @@ class Connection:
 
     async def receive(self) -> dict[str, Any]:
         """The next message of ASGI about the request."""
-        if self._refused:
+        if self._ended:
             return _GONE
         if self._complete and not self._parts:
             with trio.CancelScope() as scope:
@@ -250,8 +252,8 @@ class Connection:
     async def _receive_some(self) -> None:
         """Read until there is some of the body, or its end. Raises RemoteProtocolError."""
         if self._http.they_are_waiting_for_100_continue:
-            going_on = h11.InformationalResponse(status_code=100, headers=[])
-            await self._write(self._http.send(going_on) or b"")
+            self._http.send(h11.InformationalResponse(status_code=100, headers=[]))
+            await self._write(CONTINUE)
         while not self._parts and not self._complete:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
@@ -262,23 +264,21 @@ class Connection:
     # -- answers -----------------------------------------------------------------------------
 
     async def respond(self, status: int, headers: list[Pair], body: bytes) -> None:
-        """Send a whole answer, in one piece."""
-        if self._refused:
+        """Send a whole answer, in one piece. Its headers say how long it is."""
+        if self._ended:
             return
-        headers.append((b"date", _date()))
-        send: Any = self._http.send
-        parts = [send(h11.Response(status_code=status, headers=headers))]
-        if not self._head_only and status not in _BODILESS:
-            parts.append(send(h11.Data(data=body)))
-        parts.append(send(h11.EndOfMessage()))
-        await self._write(b"".join(parts))
+        self._answered = True
+        self._ended = CLOSE in headers
+        if not self._ended and self._http.their_state is not h11.DONE:
+            headers.append(CLOSE)  # As it wants, or there is more of a body that nobody wanted.
+            self._ended = True
+        await self._write(answer(status, headers, body, head_only=self._head_only))
 
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
         """Say that this is no HTTP; the connection has to end."""
-        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            headers = [(b"content-length", b"0"), (b"connection", b"close")]
-            await self.respond(error.error_status_hint, headers, b"")
-        self._refused = True
+        if not self._answered:
+            await self.respond(error.error_status_hint, [(b"content-length", b"0"), CLOSE], b"")
+        self._ended = True
 
     async def _write(self, data: bytes) -> None:
         """Send. That the client has gone is seen by whoever reads next."""
@@ -292,32 +292,20 @@ class Connection:
             try:
                 await self._stream.send_all(memoryview(data)[sent:])
             except trio.BrokenResourceError:
-                self._refused = True
+                self._ended = True
 
     def _next_cycle(self) -> bool:
         """Get ready for the next request. False: there can be none."""
-        http = self._http
-        if self._stopping or self._refused:
+        if self._stopping or self._ended or not self._answered:
             return False
-        if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
-            return False  # One of us said so, or there is more of a body that nobody wanted.
-        http.start_next_cycle()
-        self._raw = http.trailing_data[0]
+        self._raw = self._http.trailing_data[0]
+        self._http = self._parser()
+        if self._raw:
+            self._http.receive_data(self._raw)
+        self._answered = False
         self._idle_from_now()
         return True
 
 
 def _is_foreign(request: h11.Request, headers: list[Pair]) -> bool:
     return request.http_version not in _VERSIONS or any(name == b"upgrade" for name, _ in headers)
-
-
-_second = 0
-_second_text = b""
-
-
-def _date() -> bytes:
-    global _second, _second_text
-    now = int(time.time())
-    if now != _second:
-        _second, _second_text = now, format_date_time(now).encode()
-    return _second_text

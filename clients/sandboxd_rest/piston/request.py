@@ -38,6 +38,13 @@ _CONSTRAINTS: Final = (
     ("timeout", "wall_time_ns", _NS_PER_MS),
     ("cpu_time", "cpu_time_ns", _NS_PER_MS),
 )
+_STAGES: Final = ("compile", "run")
+# All of a request's limits: stage, its field, and the constraint as above.
+_ASKED: Final = tuple(
+    (stage, f"{stage}_{constraint}", key, factor)
+    for constraint, key, factor in _CONSTRAINTS
+    for stage in _STAGES
+)
 _FIXED: Final = (
     ("output_max_size", "output_bytes"),
     ("max_process_count", "processes"),
@@ -123,24 +130,23 @@ def _limits(
     own = settings.limit_overrides.get(runtime.language)
     found: dict[str, dict[str, int]] = {"compile": {}, "run": {}}
     stages = {"compile": runtime.limits.compile, "run": runtime.limits.run}
-    for constraint, key, factor in _CONSTRAINTS:
-        for stage, of_runtime in stages.items():
-            name = f"{stage}_{constraint}"
-            configured = getattr(own, name, None)
-            if configured is None:
-                configured = of_runtime[key] // factor if key in of_runtime else None
-            if configured is None:
-                configured = getattr(settings, name)
-            most = maxima.get(key, 0) // factor
-            if configured > 0 and most:
-                configured = min(configured, most)
-            asked = _asked(name, values.get(name), configured)
-            if asked > 0:
-                limit = _whole(asked, constraint)
-                found[stage][key] = (min(limit, most) if most else limit) * factor
+    for stage, name, key, factor in _ASKED:
+        configured = None if own is None else getattr(own, name)
+        if configured is None:
+            of_runtime = stages[stage]
+            configured = of_runtime[key] // factor if key in of_runtime else None
+        if configured is None:
+            configured = getattr(settings, name)
+        most = maxima.get(key, 0) // factor
+        if most and configured > most:
+            configured = most
+        asked = _asked(name, values.get(name), configured)
+        if asked > 0:
+            limit = _whole(asked, key)
+            found[stage][key] = (min(limit, most) if most else limit) * factor
     for name, key in _FIXED:
         for stage, of_runtime in stages.items():
-            value = getattr(own, name, None)
+            value = None if own is None else getattr(own, name)
             if value is None:
                 value = of_runtime.get(key) or getattr(settings, name)
             if value > 0:
@@ -163,9 +169,9 @@ def _asked(name: str, value: object, configured: int) -> float:
     return value
 
 
-def _whole(asked: float, constraint: str) -> int:
+def _whole(asked: float, key: str) -> int:
     """Rounded up: never to 0, which would be no limit at all."""
-    if constraint == "memory_limit":
+    if key == "memory_bytes":
         return math.ceil(asked / _PAGE) * _PAGE
     return math.ceil(asked)
 
@@ -192,6 +198,8 @@ def _files(files: list[File], runtime: Runtime) -> list[dict[str, Any]]:
 
 def _name(name: str, index: int) -> str:
     """The path below the work directory, as Node's path.join would make it."""
+    if "/" not in name and name not in (".", ".."):
+        return name
     path = posixpath.normpath(f"{_DIRECTORY}/{name}")
     relative = posixpath.relpath(path, _DIRECTORY)
     if relative.startswith(".."):

@@ -1,6 +1,7 @@
 """A client's words in a log line can neither forge a line nor a field."""
 
 import logging
+import re
 
 import pytest
 
@@ -60,3 +61,22 @@ def test_plain_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) ->
     logs.configure("debug", {})
     logging.getLogger("sandboxd.test").debug("seen")
     assert " DEBUG seen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("journal", [{}, {"JOURNAL_STREAM": "8:1"}])
+def test_what_is_logged_often_looks_like_the_rest(
+    capsys: pytest.CaptureFixture[str], journal: dict[str, str]
+) -> None:
+    logs.configure("info", journal)
+    often = logs.OftenLog("sandboxd.test")
+    log = logging.getLogger("sandboxd.test")
+    pairs = []
+    for _ in range(2):  # Once they may fall into different seconds.
+        log.info("x=1")
+        often.write("x=1")
+        text = re.sub(r",[0-9]{3} ", ",000 ", capsys.readouterr().err)
+        pairs.append(text.splitlines())
+    assert any(one == two for one, two in pairs), pairs
+    logs.configure("warning", journal)
+    often.write("x=2")
+    assert capsys.readouterr().err == ""
