@@ -114,4 +114,5 @@ def _remove(connection: sqlite3.Connection, rows: list[tuple[int]], removed: Rem
 
 def give_back(connection: sqlite3.Connection) -> None:
     """Pages that are not used any more, to the file system; a part of them each time."""
-    connection.execute(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})").fetchall()
+    # `execute` would do one page: it stops at a row without columns.
+    connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
