@@ -20,6 +20,7 @@ from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.helper import Keeper
 from sandboxd.engine.jobs import Engine
 from sandboxd.environments.store import Environments
+from sandboxd.functions.service import Functions
 from sandboxd.packages.installed import Packages
 from sandboxd.runtimes.cache import Cache
 from sandboxd.runtimes.catalog import Catalog
@@ -105,7 +106,10 @@ def server(config: Config, engine: Engine) -> Iterator[Server]:
         state = State(Path("/nonexistent"))
         environments = Environments(state, engine.roots, config.env)
         packages = Packages(state, engine, catalog, "/nonexistent")
-        yield Server(config, engine, checker, catalog, environments, packages, private=False)
+        functions = Functions(config, state, engine, catalog)
+        yield Server(
+            config, engine, checker, catalog, environments, packages, functions, private=False
+        )
 
 
 @pytest.fixture
