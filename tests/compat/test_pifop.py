@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import ssl
 import time
 from dataclasses import dataclass
@@ -623,3 +625,24 @@ def test_it_counts_paths_and_not_names(world: World) -> None:
     text = world.caller(None)("GET", "/metrics").body.decode()
     assert 'path="/{author:pifop_author}/{func:pifop_name}"' in text
     assert "joe" not in text
+
+
+def test_generated_requests_against_the_description(world: World, tmp_path: Path) -> None:
+    with running(world.daemon.socket, pifop={"plain_http": True}) as gateway:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", f"{gateway.url}/openapi.json"),
+                *("--max-examples", "10", "--max-time", "20", "--phases", "coverage,fuzzing"),
+                *("--include-path-regex", "{author}", "--seed", "1", "--no-color"),
+                *("-H", f"Authorization: Bearer {world.master}", "--generation-database", "none"),
+                # A name that could be one of a key and is none of an execution is 404.
+                *("--exclude-checks", "positive_data_acceptance"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+        assert "Traceback" not in gateway.log_text()

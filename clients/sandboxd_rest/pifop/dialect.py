@@ -46,14 +46,16 @@ _BODY: Final = {
     "content": {"application/octet-stream": {"schema": {"description": "the content of the file"}}}
 }
 # What behind the `?` changes the answer.
-_QUERY: Final = {
-    (paths.EXECUTION, "get"): {"include_log": "boolean", "stdout": "boolean"},
-    (paths.EXECUTIONS, "get"): {"limit": "integer"},
+_FLAG: Final = {"type": "boolean"}
+_AMOUNT: Final = {"type": "string", "pattern": "^[1-9][0-9]{0,5}$"}
+_QUERY: Final[dict[tuple[str, str], dict[str, Any]]] = {
+    (paths.EXECUTION, "get"): {"include_log": _FLAG, "stdout": _FLAG},
+    (paths.EXECUTIONS, "get"): {"limit": {"type": "integer", "minimum": 1, "maximum": 1000}},
     (paths.API_KEYS, "post"): {
-        "key_name": "string",
-        "max_memory": "string",
-        "max_time": "string",
-        "max_executions": "integer",
+        "key_name": {"type": "string", "pattern": "^[A-Za-z0-9_]{1,32}$"},
+        "max_memory": _AMOUNT,
+        "max_time": _AMOUNT,
+        "max_executions": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
     },
 }
 
@@ -137,11 +139,11 @@ def _operation(path: str, method: str, summary: str, answer: Mapping[str, Any]) 
     codes = sorted((400, 401, 403, 404, 415, 503, *_CODES.get(path, ())))
     body = _BODY if path == _INPUT else None
     found = operation(summary, answer, {str(code): error for code in codes}, body)
-    text = {"type": "string"}
+    text = {"type": "string", "pattern": f"^{paths.NAME}$"}
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": text}
         for name in re.findall(r"\{(\w+)\}", paths.plain(path))
     ]
     for name, kind in _QUERY.get((path, method), {}).items():
-        parameters.append({"name": name, "in": "query", "schema": {"type": kind}})
+        parameters.append({"name": name, "in": "query", "schema": kind})
     return found | {"parameters": parameters, "security": [{"bearer": []}]}

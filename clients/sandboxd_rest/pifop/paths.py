@@ -14,9 +14,10 @@ RESERVED: Final = frozenset(
         "openapi.json", "sync", "tasks", "v1", "v2",
     }
 )  # fmt: skip
-_NAME: Final = "[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
-_AUTHOR: Final = f"(?!(?:{'|'.join(map(re.escape, sorted(RESERVED)))})(?:/|$)){_NAME}"
-_OWN: Final = re.compile(f"/{_AUTHOR}/[^/]+(?:/(?:executions|api_keys)(?:/.*)?)?/?", re.DOTALL)
+NAME: Final = "[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
+_FREE: Final = f"(?!(?:{'|'.join(map(re.escape, sorted(RESERVED)))})(?:/|$))"
+# Also where a name is none: it is said so as PIFOP's clients expect it.
+_OWN: Final = re.compile(f"/{_FREE}[^/]+/[^/]+(?:/(?:executions|api_keys)(?:/.*)?)?/?", re.DOTALL)
 
 FUNCTION: Final = "/{author:pifop_author}/{func:pifop_name}"
 EXECUTIONS: Final = f"{FUNCTION}/executions"
@@ -27,7 +28,7 @@ API_KEYS: Final = f"{FUNCTION}/api_keys"
 class _Name(Convertor[str]):
     """A name as the daemon has them."""
 
-    regex = _NAME
+    regex = NAME
 
     def convert(self, value: str) -> str:
         return value
@@ -39,7 +40,7 @@ class _Name(Convertor[str]):
 class _Author(_Name):
     """One that is nobody else's path."""
 
-    regex = _AUTHOR
+    regex = _FREE + NAME
 
 
 register_url_convertor("pifop_name", _Name())
