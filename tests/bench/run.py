@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import exact
 import footprint
+import functions_store
 import peers
 import rest
 import speed
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from table import Section
 
 PARTS = (
-    "speed", "peers", "wall", "cpu", "memory", "idle", "left", "stream", "rest", "clients",
+    "speed", "peers", "wall", "cpu", "memory", "idle", "left", "stream", "rest", "clients", "store",
 )  # fmt: skip
 WITH_DAEMON = {
     "wall": exact.wall_limit,
@@ -41,7 +42,11 @@ WITH_DAEMON = {
     "rest": rest.added,
     "clients": rest.many_clients,
 }
-ON_ITS_OWN = {"idle": footprint.idle_memory, "left": footprint.left_behind}
+ON_ITS_OWN = {
+    "idle": footprint.idle_memory,
+    "left": footprint.left_behind,
+    "store": functions_store.measure,
+}
 
 
 def main() -> int:
