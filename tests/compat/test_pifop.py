@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
-import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
