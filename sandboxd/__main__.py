@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +37,7 @@ examples:
 
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
+    _forget_the_starter()
     scope.enter()
     ready_fd = _take_fd("SANDBOXD_READY_FD")
     lifeline = _take_fd("SANDBOXD_LIFELINE")
@@ -50,6 +52,13 @@ def main(argv: list[str] | None = None) -> int:
     except BaseExceptionGroup as group:
         return _fail(_only_error(group), ready_fd)
     return EXIT_OK
+
+
+def _forget_the_starter() -> None:
+    """Undo what whoever starts the daemon may have set for itself and would hand down: with SIGTERM
+    blocked the daemon would not end, and with an odd umask not reach what it makes."""
+    os.umask(0o022)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _parser() -> argparse.ArgumentParser:

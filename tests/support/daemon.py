@@ -33,7 +33,12 @@ _next_uid = 1_000_000_000 + os.getpid() % 1000 * 65536 * 4
 class Daemon:
     """One running daemon, its socket and its processes."""
 
-    def __init__(self, settings: Mapping[str, Any], directory: Path) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.socket = str(directory / "socket")
         self.log = directory / "log"
         self.uids = _take_uids()
@@ -57,7 +62,9 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 cwd="/",
-                env=CLEAN_ENVIRONMENT | {"NOTIFY_SOCKET": str(directory / "notify")},
+                env=CLEAN_ENVIRONMENT
+                | {"NOTIFY_SOCKET": str(directory / "notify")}
+                | dict(environment or {}),
                 start_new_session=True,
             )  # fmt: skip
             self._guard = _guard(self.process.pid, reader)
@@ -116,13 +123,13 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(**settings: Any) -> Iterator[Daemon]:
-    """A daemon with these settings for as long as the block runs."""
+def running(environment: Mapping[str, str] | None = None, **settings: Any) -> Iterator[Daemon]:
+    """A daemon with these settings, and variables besides, for as long as the block runs."""
     directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
     # The daemon gives up root, and binds its socket before that.
     directory.chmod(0o755)
     try:
-        daemon = Daemon(settings, directory)
+        daemon = Daemon(settings, directory, environment)
         try:
             yield daemon
         finally:
