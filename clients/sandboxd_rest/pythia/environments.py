@@ -1,7 +1,7 @@
 """Environments: the root file systems that were imported, and the languages of the host.
 
 A task of Pythia's names the image it wants. Here that is an imported environment of this name, or
-else a language that the host has: `python3`, `go1.12` and `busybox` all run on the host's /usr.
+else a language: `python3`, `go1.12` and `busybox` all run on the host's /usr.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ HOST: Final = ""
 """The daemon's word for the host's /usr."""
 _KEPT_S: Final = 5.0
 _VERSION: Final = re.compile(r"[-_ ]?[0-9][0-9.]*")
-# Pythia's names, where they are no alias of the language.
+# Pythia's own environments. Of them it need not be found out whether the host has the language,
+# which takes a while at first: a task will tell.
+_PYTHIA: Final = frozenset(
+    ("ada", "algol68", "bash", "c", "cpp", "golang", "java", "lua", "nodejs", "php7", "prolog",
+     "python", "rexx", "rust", "tcl")
+)  # fmt: skip
 _NAMES: Final = {
-    "algol68": "algol68", "busybox": "bash", "cpp": "c++", "golang": "go", "nodejs": "javascript",
-    "node": "javascript", "php7": "php", "python3": "python", "shell": "bash",
+    "busybox": "bash", "c++": "cpp", "go": "golang", "javascript": "nodejs", "node": "nodejs",
+    "php": "php7", "sh": "bash", "shell": "bash",
 }  # fmt: skip
-_PYTHIA_NAMES: Final = {"c++": "cpp", "go": "golang", "javascript": "nodejs", "php": "php7"}
 
 
 class Environments:
@@ -37,7 +41,6 @@ class Environments:
         self._link = link
         self._found: dict[str, PythiaEnvironment] = {}
         self._aliases: dict[str, str] = {}
-        self._imported: frozenset[str] = frozenset()
         self._until = 0.0
 
     async def entries(self, request: Request) -> Response:
@@ -56,34 +59,40 @@ class Environments:
 
     async def resolve(self, name: str) -> str | None:
         """The daemon's name for an environment; None when there is none. Raises RequestError."""
-        await self._refresh()
-        if name in self._imported:
+        if name in {entry["name"] for entry in await self._imported()}:
             return name
-        return HOST if not name or self._language(name) is not None else None
+        if not name or not _PYTHIA.isdisjoint(_candidates(name)):
+            return HOST
+        await self._refresh()
+        return None if self._language(name) is None else HOST
+
+    async def _imported(self) -> list[Any]:
+        return await self._link.call(lambda client: client.environments())
 
     def _language(self, name: str) -> str | None:
         """The name in `_found` of the language that a name stands for."""
-        name = name.lower()
-        match = _VERSION.search(name)
-        without = name[: match.start()] if match and match.end() == len(name) else name
-        for candidate in (name, without):
-            language = self._aliases.get(_NAMES.get(candidate, candidate))
-            if language is not None:
-                return language
-        return None
+        found = (self._aliases.get(candidate) for candidate in _candidates(name))
+        return next((language for language in found if language is not None), None)
 
     async def _refresh(self) -> None:
         if trio.current_time() < self._until:
             return
         runtimes = await self._link.call(lambda client: client.runtimes())
-        imported = await self._link.call(lambda client: client.environments())
+        imported = await self._imported()
         found, aliases = _languages(runtimes)
         for entry in imported:
             text = f"Imported from {entry.get('source') or 'an archive'}."
             found[entry["name"]] = PythiaEnvironment(entry["name"], entry["name"], [], text)
         self._found, self._aliases = found, aliases
-        self._imported = frozenset(entry["name"] for entry in imported)
         self._until = trio.current_time() + _KEPT_S
+
+
+def _candidates(name: str) -> tuple[str, str]:
+    """A name as Pythia has it, and without a version behind it."""
+    name = name.lower()
+    match = _VERSION.search(name)
+    without = name[: match.start()] if match and match.end() == len(name) else name
+    return _NAMES.get(name, name), _NAMES.get(without, without)
 
 
 def _languages(runtimes: list[Any]) -> tuple[dict[str, PythiaEnvironment], dict[str, str]]:
@@ -94,9 +103,9 @@ def _languages(runtimes: list[Any]) -> tuple[dict[str, PythiaEnvironment], dict[
         if runtime["package"] or runtime.get("environment"):
             continue
         language = runtime["language"]
-        name = _PYTHIA_NAMES.get(language, language)
+        name = _NAMES.get(language, language)
         text = f"{language} {runtime['version']} of the host."
         found[name] = PythiaEnvironment(name, f"{language} {runtime['version']}", [], text)
-        for alias in (language, *runtime["aliases"]):
+        for alias in (name, language, *runtime["aliases"]):
             aliases.setdefault(alias, name)
     return found, aliases

@@ -135,6 +135,7 @@ class Tasks:
         more = {
             "memory_bytes": limits["memory_bytes"] + size,
             "disk_bytes": limits["disk_bytes"] + size,
+            "file_size_bytes": limits["disk_bytes"] + size,
             "disk_inodes": limits["disk_inodes"] + 2 * len(made["files"]),
         }
         params = {
