@@ -60,7 +60,7 @@ def _call(command: Command, stdio: Stdio, method: str, params: Mapping[str, Any]
 
 def _create(command: Command, stdio: Stdio) -> int:
     fields = _fields(command, stdio)
-    if not fields.keys() & {"code", "command"}:
+    if not fields.keys() & {"code", "command", "kind"}:
         raise UsageError("what is its code? --file FILE, or --config FILE")
     fields.setdefault("kind", "json" if fields.get("language") else "python")
     info = _call(command, stdio, "function.create", {**fields, **_named(command, fields)})
