@@ -24,6 +24,7 @@ from sandboxd.engine.helper import Keeper, start_keeper
 from sandboxd.engine.jobs import Engine
 from sandboxd.environments.store import Environments
 from sandboxd.errors import HostError
+from sandboxd.functions import python_call
 from sandboxd.functions.service import Functions
 from sandboxd.listener import Listener
 from sandboxd.logs import fields
@@ -157,7 +158,7 @@ def _arguments(config: Config, readonly: list[str], kept: State) -> list[str]:
         f"processes={config.limits.processes}",
         *(f"readonly={path}" for path in readonly),
         *packages,
-        *warm.arguments(config, readonly),
+        *warm.arguments(config, readonly, python_call.CALLER),
         *(f"mount={mount.source}:{mount.target}" for mount in config.mounts.values()),
     ]
 

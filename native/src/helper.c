@@ -4,8 +4,10 @@
  *   sandbox-helper serve key=value …   see struct config
  *   sandbox-helper check               what this kernel can do, a line for each feature
  */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "internal.h"
 
@@ -62,6 +64,13 @@ static int set_cgroup(struct config *config, const char *key, const char *path) 
     return -1;
 }
 
+/* The text of a program that the interpreter compiles ahead, as a file. */
+static int set_known(struct config *config, const char *text) {
+    size_t len = strlen(text);
+    config->warm_known = memfd_create("known", MFD_CLOEXEC);
+    return config->warm_known >= 0 && write(config->warm_known, text, len) == (ssize_t)len ? 0 : -1;
+}
+
 /* Files are opened here: no slot's root has them. */
 static int set_warm(struct config *config, const char *key, char *value) {
     if (!strcmp(key, "interpreter")) {
@@ -74,6 +83,8 @@ static int set_warm(struct config *config, const char *key, char *value) {
         config->warm_env[config->warm_env_count++] = value;
         return 0;
     }
+    if (!strcmp(key, "warm_known"))
+        return set_known(config, value);
     int *file = !strcmp(key, "warm_program")  ? &config->warm_program
                 : !strcmp(key, "warm_module") ? &config->warm_module
                                               : NULL;
@@ -123,9 +134,9 @@ static int check_config(const struct config *config) {
     if (!config->slots ||
         config->slots + (uint64_t)config->spare + (uint64_t)config->warm > SBX_MAX_SLOTS)
         return wrong("slots", "must be 1 or more, and with spare and warm 1024 at most");
-    if (config->warm &&
-        (!config->interpreter || config->warm_program < 0 || config->warm_module < 0))
-        return wrong("warm", "needs interpreter, warm_program and warm_module");
+    if (config->warm && (!config->interpreter || config->warm_program < 0 ||
+                         config->warm_module < 0 || config->warm_known < 0))
+        return wrong("warm", "needs interpreter, warm_program, warm_module and warm_known");
     if (!config->uid_base)
         return wrong("uid_base", "is missing");
     for (int i = 0; i < (config->cgroup_version == 2 ? 1 : CG_KINDS); i++)
@@ -151,7 +162,8 @@ static int serve(int count, char **arguments) {
                             .memory_bytes = 512 << 20,
                             .processes = 64,
                             .warm_program = -1,
-                            .warm_module = -1};
+                            .warm_module = -1,
+                            .warm_known = -1};
     for (int i = 0; i < count; i++) {
         char *equals = strchr(arguments[i], '=');
         if (!equals)

@@ -55,7 +55,7 @@ struct config {
     uint32_t processes;
     unsigned warm; /* further slots in which an interpreter waits */
     const char *interpreter;
-    int warm_program, warm_module; /* files it is started from; -1: none */
+    int warm_program, warm_module, warm_known; /* files it is started from; -1: none */
     unsigned warm_env_count;
     char *warm_env[MAX_WARM_ENV + 1];
     unsigned cgroup_version;
@@ -210,7 +210,7 @@ void reap_rest(void);
 
 /* ---- warm.c: an interpreter that waits in the slot ---- */
 
-enum { WARM_PROGRAM, WARM_MODULE, WARM_SHARED, WARM_FDS };
+enum { WARM_PROGRAM, WARM_MODULE, WARM_KNOWN, WARM_SHARED, WARM_FDS };
 
 struct warm {
     pid_t pid; /* 0: none */

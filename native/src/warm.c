@@ -22,7 +22,7 @@
 #include "internal.h"
 
 /* What the interpreter finds open, besides 0, 1 and 2; sandboxd/warm/program.py has the numbers. */
-enum { CONTROL_FD = 3, SLOT_FD, SHARED_FD, PROGRAM_FD, MODULE_FD, FDS_END };
+enum { CONTROL_FD = 3, SLOT_FD, SHARED_FD, PROGRAM_FD, MODULE_FD, KNOWN_FD, FDS_END };
 
 static void close_files(struct warm *warm) {
     for (int i = 0; i < WARM_FDS; i++)
@@ -31,7 +31,7 @@ static void close_files(struct warm *warm) {
 
 int warm_keep(struct warm *warm, const struct slot_plan *plan, int first, int above) {
     const int from[WARM_FDS] = {plan->config->warm_program, plan->config->warm_module,
-                                plan->shared_fd};
+                                plan->config->warm_known, plan->shared_fd};
     warm->pid = 0;
     warm->sock = -1;
     for (int i = 0; i < WARM_FDS; i++)
@@ -55,8 +55,12 @@ int warm_keep(struct warm *warm, const struct slot_plan *plan, int first, int ab
 _Noreturn static void become_interpreter(const struct warm *warm, const struct config *config,
                                          int control, int slot_sock) {
     static const char *const argv[] = {"python3", "-s", "-B", "/proc/self/fd/6", NULL};
-    const int from[] = {control, slot_sock, warm->fd[WARM_SHARED], warm->fd[WARM_PROGRAM],
-                        warm->fd[WARM_MODULE]};
+    const int from[] = {control,
+                        slot_sock,
+                        warm->fd[WARM_SHARED],
+                        warm->fd[WARM_PROGRAM],
+                        warm->fd[WARM_MODULE],
+                        warm->fd[WARM_KNOWN]};
     enum { COUNT = sizeof from / sizeof *from };
     int above[COUNT];
     _Static_assert(PROGRAM_FD == 6 && CONTROL_FD + COUNT == FDS_END, "as argv says");

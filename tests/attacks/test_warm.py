@@ -26,7 +26,6 @@ def one_warm(require_sandbox: None) -> Iterator[Daemon]:
 @pytest.fixture
 def one(one_warm: Daemon) -> Iterator[Client]:
     with Client(one_warm.socket) as client:
-        client.runtimes()
         yield client
 
 

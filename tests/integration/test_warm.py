@@ -17,9 +17,6 @@ WARM = "import os\nassert b'main.py' not in open('/proc/self/cmdline', 'rb').rea
 @pytest.fixture(scope="module")
 def warm(require_sandbox: None) -> Iterator[Daemon]:
     with running(jobs=2, warm_slots=2, limits={"wall_time_ns": 5 * SECOND}) as daemon:
-        with Client(daemon.socket) as client:
-            client.runtimes()
-            _wait_for_interpreters(client)
         yield daemon
 
 
