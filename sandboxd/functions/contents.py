@@ -141,6 +141,12 @@ class Contents:
                     if not pins:
                         del self._pins[sha256]
 
+    def abandoned(self) -> list[str]:
+        """What was put and not named for so long that it is pinned no more."""
+        now = time.monotonic()
+        with self._lock:
+            return [sha256 for sha256, pins in self._pins.items() if pins[-1] < now]
+
     # -- in the thread of the database -----------------------------------------------------------
 
     def require(self, sha256: str, size: int) -> None:
@@ -152,19 +158,20 @@ class Contents:
     def discard(self, connection: sqlite3.Connection, names: Iterable[str]) -> None:
         """Remove those of ``names`` that no row names. The rows must be committed."""
         for sha256 in names:
+            with self._lock:
+                self._forget_old_pins(sha256)
             if connection.execute(_NAMED, (sha256,)).fetchone()[0]:
                 continue
             with self._lock:
-                if not self._pinned(sha256):
+                if sha256 not in self._pins:
                     self._remove(sha256)
 
-    def _pinned(self, sha256: str) -> bool:
-        pins = self._pins.get(sha256, [])
-        while pins and pins[0] < time.monotonic():
-            pins.pop(0)
-        if not pins:
+    def _forget_old_pins(self, sha256: str) -> None:
+        left = [pin for pin in self._pins.get(sha256, ()) if pin > time.monotonic()]
+        if left:
+            self._pins[sha256] = left
+        else:
             self._pins.pop(sha256, None)
-        return bool(pins)
 
     def _remove(self, sha256: str) -> None:
         try:

@@ -72,12 +72,15 @@ def make_room(connection: sqlite3.Connection, retention: Retention, keep: int = 
     return removed
 
 
-def require_room(connection: sqlite3.Connection, retention: Retention) -> None:
-    """Raises RequestError `limit_exceeded` when what has not ended alone is too much."""
+def require_room(connection: sqlite3.Connection, retention: Retention) -> Removed:
+    """As `make_room`. Raises RequestError `limit_exceeded` when there is too much all the same: of
+    what has not ended, nothing is removed."""
+    removed = make_room(connection, retention)
     count, size = _totals(connection)
     if count > retention.count or size > retention.bytes:
         text = "no more executions can be kept: wait for the end of some, or delete some"
         raise RequestError(LIMIT_EXCEEDED, text)
+    return removed
 
 
 def _remove_from_most(

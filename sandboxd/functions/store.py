@@ -30,7 +30,7 @@ from sandboxd.functions.model import (
     Outcome,
     Retention,
 )
-from sandboxd.functions.secrets import Vault, open_vault
+from sandboxd.functions.secrets import open_vault
 from sandboxd.protocol.errors import RequestError
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ class Store:
         Raises HostError when that is damaged, made by a later version, or not to be read.
         """
         state.require_writable()
-        database = Database(state.root / DATABASE)
-        contents = Contents(state)
+        database, contents = Database(state.root / DATABASE), Contents(state)
         await database.open()
         try:
             await database.write(lambda _: contents.prepare())
@@ -73,19 +72,20 @@ class Store:
             if isinstance(exc, RequestError):
                 raise HostError(str(exc)) from exc
             raise
-        return cls(database, contents, vault, ring, retention or Retention())
+        functions = FunctionRows(vault, contents)
+        return cls(database, contents, functions, ring, retention or Retention())
 
     def __init__(
         self,
         database: Database,
         contents: Contents,
-        vault: Vault,
+        functions: FunctionRows,
         ring: KeyRing,
         retention: Retention,
     ) -> None:
         self._database = database
         self._contents = contents
-        self._functions = FunctionRows(vault, contents)
+        self._functions = functions
         self._executions = ExecutionRows(contents)
         self._ring = ring
         self._retention = retention
@@ -113,11 +113,12 @@ class Store:
             return old, self._functions.change(connection, old, changes)
 
         old, new = await self._database.write(work)
-        if "files" in changes:
-            self._contents.unpin(file.sha256 for file in new.files)
-            await self._discard(file.sha256 for file in old.files)
         if (old.space, old.name) != (new.space, new.name):
             self._ring.rename(new)
+        if "files" in changes:
+            before, after = ({file.sha256 for file in one.files} for one in (old, new))
+            self._contents.unpin(after - before)
+            await self._discard(before - after)
         return new
 
     async def function(self, tenant: int, space: str, name: str) -> Function:
@@ -160,9 +161,7 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> tuple[list[Execution], Removed]:
             stored = [self._executions.add(connection, one) for one in executions]
-            removed = retention.make_room(connection, self._retention)
-            retention.require_room(connection, self._retention)
-            return stored, removed
+            return stored, retention.require_room(connection, self._retention)
 
         stored, removed = await self._database.write(work)
         self._contents.unpin(file.sha256 for one in stored for file in one.inputs)
@@ -185,9 +184,7 @@ class Store:
         def work(connection: sqlite3.Connection) -> tuple[Execution, Execution, Removed]:
             old = self._executions.get(connection, id)
             new = self._executions.add_input(connection, id, file)
-            removed = retention.make_room(connection, self._retention)
-            retention.require_room(connection, self._retention)
-            return old, new, removed
+            return old, new, retention.require_room(connection, self._retention)
 
         old, new, removed = await self._database.write(work)
         self._contents.unpin([file.sha256])
@@ -234,7 +231,8 @@ class Store:
         """To be called once, at start: what was running is ended as `interrupted`. Answers with
         those that were submitted and not begun, oldest first: they are to be run now."""
         await self._write(execution_rows.interrupt, now_ns)
-        await self._sweep()
+        for names in self._contents.stored():  # A directory at a time: others come in between.
+            await self._discard(names)
         ids = await self._read(execution_rows.submitted)
         return await self._read(self._executions.get_many, ids)
 
@@ -286,19 +284,12 @@ class Store:
                 removed = await self._database.write(work)
                 await self._discard(removed.contents)
                 count += removed.count
-        await self._sweep()
+        await self._discard(self._contents.abandoned())
         await self._read(retention.give_back)
         return count
 
-    async def _sweep(self) -> None:
-        """Remove contents that no row names: of what was put and not used, or cut off by a crash.
-        A directory at a time, so that others come in between."""
-        for names in self._contents.stored():
-            if names:
-                await self._discard(names)
-
     async def _discard(self, names: Iterable[str]) -> None:
-        """Remove those contents, committed rows permitting. Cancelled: the next sweep does it."""
+        """Remove those contents, committed rows permitting. Cancelled: it is done all the same."""
         wanted = list(names)
         if wanted:
             await self._read(self._contents.discard, wanted)
