@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import exact
 import footprint
+import functions
 import functions_store
 import peers
 import rest
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 PARTS = (
     "speed", "peers", "wall", "cpu", "memory", "idle", "left", "stream", "rest", "clients", "store",
+    "functions",
 )  # fmt: skip
 WITH_DAEMON = {
     "wall": exact.wall_limit,
@@ -46,6 +48,7 @@ ON_ITS_OWN = {
     "idle": footprint.idle_memory,
     "left": footprint.left_behind,
     "store": functions_store.measure,
+    "functions": functions.measure,
 }
 
 
