@@ -100,8 +100,9 @@ static void report_failure(struct worker *worker, struct slot *slot, struct faul
                                      (uint32_t)((FIRST_RETRY_NS << shift) / MS)};
     struct iovec part = {&message, sizeof message};
     worker_send(worker, &part, 1, NULL);
-    /* Once may be bad luck (no memory for a moment); twice is an answer for those who wait. */
-    if (slot->failures < 2)
+    /* Once may be bad luck (no memory for a moment); twice is an answer for those who wait, unless
+     * it was the interpreter's fault, which nobody has to wait for. */
+    if (slot->failures < 2 || slot->for_warm)
         return;
     queue_fail(worker, slot, fault);
     slot->mounts = slot->root = 0;

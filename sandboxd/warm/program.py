@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 _MODULE = "/proc/self/fd/7"
 _KNOWN = "/proc/self/fd/8"
 _START = ["python3", "-s", "-B"]
-# Variables that the interpreter or its libraries read when they start.
-_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "TZ")
+# Variables that the interpreter or its libraries read when they start, or that say which it is.
+_AT_START = ("PATH", "PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_", "TZ")
 _REHEARSED = "def main(args, context):\n    return {**args}\n"
 
 
@@ -86,10 +86,13 @@ def become(argv: list[str], env: dict[str, str], first: dict[str, str]) -> Progr
 
 def read_script(path: str) -> bytes | None:
     """None of a file whose end some versions see at a null byte, and of what is none."""
-    if not os.path.isfile(path):
+    try:
+        if not os.path.isfile(path):
+            return None
+        with open(path, "rb") as file:
+            source = file.read()
+    except OSError:
         return None
-    with open(path, "rb") as file:
-        source = file.read()
     return None if b"\0" in source else source
 
 

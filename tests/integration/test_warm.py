@@ -135,7 +135,7 @@ try:
 except RecursionError as e:
     print(e)
 """,
-    "modules": "import json, re, decimal, random, datetime\nprint(json.dumps(decimal.Decimal(3) < 4))\n",
+    "modules": "import json, re, decimal, random, datetime\nprint(json.dumps([3]))\n",
     "a module beside it": "import sys, main\nprint(main is not sys.modules['__main__'])\n",
     "input": "print(input(), list(__import__('sys').stdin))\n",
     "no end of the stack": "import sys\nsys.setrecursionlimit(10**6)\n"
@@ -240,6 +240,24 @@ def test_what_an_interpreter_reads_when_it_starts_starts_it_anew(client: Client)
         )
         assert (one == two) == (name == "PYTHONHASHSEED"), name
         assert one.endswith(b"C\n") == (name == "LANG")
+
+
+def test_the_path_says_which_python(client: Client) -> None:
+    fake = {"name": "python3", "data": "#!/bin/sh\necho mine\n", "mode": 0o755, "source": False}
+    files = [{"name": "main.py", "data": "print(1)"}, fake]
+    assert client.execute("python", files=files, env={"PATH": "/work"}).run.stdout == b"mine\n"
+
+
+def test_no_descriptor_to_read_the_program_with(client: Client) -> None:
+    limits = {"limits": {"open_files": 3}}
+    files = [{"name": "main.py", "data": "print(1)"}]
+    mine = client.execute("python", files=files, run=limits).run
+    plain = client.run(["python3", "-s", "-B", "main.py"], files={"main.py": b"print(1)"}, **limits)
+    assert (mine.stdout, mine.stderr, mine.exit_code) == (
+        plain.stdout,
+        plain.stderr,
+        plain.exit_code,
+    )
 
 
 def test_a_null_byte_is_for_a_plain_start(client: Client) -> None:
