@@ -45,7 +45,8 @@ async def run(config: Config) -> None:
         dialects.append(faaspot_dialect(config, link))
     if config.pythia.enabled:
         dialects.append(pythia_dialect(config, link))
-    dialects.append(pifop_dialect(config, link))  # The last: its paths look like anybody's.
+    if config.pifop.enabled:
+        dialects.append(pifop_dialect(config, link))  # The last: its paths look like anybody's.
     app = App(config, [*dialects, _own(dialects, link, counts)], counts)
     gc.freeze()  # What is there now stays: no collection need look at it again.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -15,6 +15,7 @@ _MOST_INPUT: Final = 63 * _MIB
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an administrator decides about PIFOP's API."""
 
+    enabled: bool = True
     plain_http: bool = False
     """Serve it without HTTPS, too: keys then travel for everybody on the way to read."""
     max_input_bytes: Annotated[int, Meta(ge=1, le=_MOST_INPUT)] = 16 * _MIB

@@ -6,17 +6,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from sandboxd.errors import ConfigError
 from sandboxd_rest.config import Config, load
-from sandboxd_rest.pifop.settings import Settings as PifopSettings
-from sandboxd_rest.piston.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-TABLES = ("piston", "pifop")
 MANUAL = Path(__file__).resolve().parents[3] / "docs" / "sandboxd-rest.8.md"
 
 
@@ -141,21 +139,29 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_manual_has_every_setting_and_its_default() -> None:
-    rows = {}
+    rows: dict[tuple[str, str], str] = {}
+    table = ""
     for line in MANUAL.read_text().splitlines():
+        if match := re.match(r"The table `\[(\w+)\]`", line):
+            table = match[1]
         cells = [cell.strip(" `") for cell in re.split(r" \|(?= )", line.strip("|"))]
         if line.startswith("| `") and len(cells) == 3:
-            rows[cells[0]] = cells[1]
-    for table in TABLES:
-        assert f"`[{table}]`" in MANUAL.read_text(), table
-    for holder in (Config(), Settings(), PifopSettings()):
-        for name in holder.__struct_fields__:
-            if name in TABLES:
-                continue
-            value = getattr(holder, name)
-            assert name in rows, name
-            if isinstance(value, bool):
-                assert rows[name] == str(value).lower()
-            elif isinstance(value, int):
-                shown = rows[name]
-                assert value == (int(shown[:-1]) * 10**9 if shown.endswith("s") else int(shown))
+            rows[table, cells[0]] = cells[1]
+    for table, name, value in _settings(Config()):
+        assert (table, name) in rows, (table, name)
+        shown = rows[table, name]
+        if isinstance(value, bool):
+            assert shown == str(value).lower(), (table, name)
+        elif isinstance(value, int):
+            assert value == (int(shown[:-1]) * 10**9 if shown.endswith("s") else int(shown))
+
+
+def _settings(config: Config) -> Iterator[tuple[str, str, Any]]:
+    """(table, key, default) of everything that can be set."""
+    for name in config.__struct_fields__:
+        value = getattr(config, name)
+        if not isinstance(value, msgspec.Struct):
+            yield "", name, value
+            continue
+        for key in value.__struct_fields__:
+            yield name, key, getattr(value, key)
