@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
+
     from compat.gateway import Answer, Gateway
     from sandboxd_client import Client
+
+    T = TypeVar("T")
 
 HELLO = """
 def main(args, context):
@@ -22,6 +28,7 @@ def main(args, context):
 ENDED = ("success", "failure", "completed", "failed", "cancelled")
 """The statuses, in lower case, at which FaaSpot's client stops asking."""
 _PATIENCE_S = 20.0
+_AT_ONCE = 32
 
 
 class Faaspot:
@@ -39,11 +46,21 @@ class Faaspot:
     def clean(self) -> None:
         """Delete every function and execution there is."""
         while functions := self.client.functions(limit=1000)["functions"]:
-            for function in functions:
-                self.client.delete_function(function["name"], space=function["space"])
+            self.at_once(functions, lambda c, f: c.delete_function(f["name"], space=f["space"]))
         while executions := self.client.executions(limit=1000)["executions"]:
-            for execution in executions:
-                self.client.delete_execution(execution["id"])
+            self.at_once(executions, lambda c, execution: c.delete_execution(execution["id"]))
+
+    def at_once(self, items: Sequence[T], act: Callable[[Client, T], object]) -> None:
+        """`act` for each item, on some connections: the daemon writes many changes at once."""
+
+        def some(part: Sequence[T]) -> None:
+            with type(self.client)(self.client._connection.path) as client:
+                for item in part:
+                    act(client, item)
+
+        parts = [items[at::_AT_ONCE] for at in range(min(_AT_ONCE, len(items)))]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            list(threads.map(some, parts))
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         given = {"Authorization": f"Token {self.key}", "Content-type": "application/json"}

@@ -107,9 +107,11 @@ def test_applications_and_functions_that_look_alike(faaspot: Faaspot) -> None:
     assert faaspot.ok("GET", "sync/functions/shop/one.py/rpc/?name=y") == "Hello y"
 
 
-def test_a_list_is_whole(faaspot: Faaspot, client: Client) -> None:
-    for number in range(1050):
-        client.create_function(f"f{number:04}", "python", code=HELLO, check=False)
+def test_a_list_is_whole(faaspot: Faaspot) -> None:
+    faaspot.at_once(
+        [f"f{number:04}" for number in range(1050)],
+        lambda client, name: client.create_function(name, "python", code=HELLO, check=False),
+    )
     names = [function["name"] for function in faaspot.ok("GET", "functions/")]
     assert sorted(names) == [f"f{number:04}" for number in range(1050)]
 
@@ -354,6 +356,9 @@ def test_executions_that_run_are_listed_and_cancelled(faaspot: Faaspot) -> None:
     done = faaspot.ok("POST", "functions/echo.py/rpc/")
     faaspot.ended(done)
     id = faaspot.ok("POST", "functions/sleep.py/rpc/")
+    (listed,) = faaspot.ok("GET", "executions/?include_completed=True&deployment=echo.py")
+    assert listed == faaspot.ok("GET", f"executions/{done}")
+    assert listed["output"] == {"args": {}, "context": {}}
     (listed,) = faaspot.ok("GET", "executions/")
     assert listed["uuid"] == id
     assert listed["status"] in ("Pending", "Started")
@@ -384,6 +389,19 @@ def test_a_function_that_is_deleted_while_it_runs(faaspot: Faaspot) -> None:
         pass
     faaspot.ok("DELETE", "functions/sleep.py")
     assert faaspot.ended(id)["output"] == 1
+
+
+def test_what_is_returned_at_once_is_bounded(faaspot: Faaspot) -> None:
+    faaspot.create("large.py", "def main(args, context):\n    return 'x' * 1_000_000\n")
+    ids = faaspot.ok("POST", "functions/large.py/bulk_rpc/", [{}] * 68)
+    for id in ids:
+        faaspot.client.wait_execution(id)
+    assert len(faaspot.ok("POST", "executions/bulk", ids[:60])) == 60
+    error = faaspot.refused(400, "POST", "executions/bulk", ids)
+    assert "ask for fewer" in error["message"]
+    listed = faaspot.ok("GET", "executions/?include_completed=True")
+    assert len(listed) == 68
+    assert 14 <= sum(execution["output"] is not None for execution in listed) <= 17
 
 
 # -- nodes ---------------------------------------------------------------------------------------

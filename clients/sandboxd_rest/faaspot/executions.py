@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sandboxd_rest.link import Link
 
 _MAX_LISTED: Final = 1000
+# What executions returned together, held in memory for one answer.
+_MAX_BULK_BYTES: Final = 64 * 1024 * 1024
+_MAX_LIST_BYTES: Final = 16 * 1024 * 1024
+_AT_ONCE: Final = 64
 # To find those of one function among those of all applications.
 _MAX_PAGES: Final = 10
 
@@ -33,7 +37,8 @@ class Executions:
     async def entries(self, request: Request) -> Response:
         """GET: those that have not ended, with `include_completed` all, the newest first.
 
-        `deployment` is the name of a function, of one application as APP/NAME.
+        `deployment` is the name of a function, of one application as APP/NAME. What very many
+        executions returned is only in the answer for the first of them.
         """
         params: dict[str, Any] = {"key": secret(request), "limit": MAX_PAGE}
         application, slash, name = query(request, "deployment").rpartition("/")
@@ -44,7 +49,28 @@ class Executions:
         else:
             running = await self._matching({**params, "status": functions.RUNNING}, name)
             found = await self._matching({**params, "status": functions.PENDING}, name) + running
-        return json_response([execution(info) for info in found[:_MAX_LISTED]])
+        listed = {info["id"]: info for info in found[:_MAX_LISTED]}
+        ended = [id for id, info in listed.items() if info["status"] == functions.ENDED]
+        # Lists of the daemon are without results.
+        whole, _ = await self._infos(ended, params["key"], _MAX_LIST_BYTES)
+        listed |= {info["id"]: info for info in whole}
+        return json_response([execution(info) for info in listed.values()])
+
+    async def _infos(
+        self, ids: list[str], key: str, most: int
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """(those of the executions that there are, whether it is all of them): it stops when they
+        returned more than `most` bytes together."""
+        found: list[dict[str, Any]] = []
+        size = 0
+        for at in range(0, len(ids), _AT_ONCE):
+            params = {"ids": ids[at : at + _AT_ONCE], "key": key}
+            for info in (await self._call("execution.get_many", params))["executions"]:
+                size += len(info["result"] or "")
+                if size > most:
+                    return found, False
+                found.append(info)
+        return found, True
 
     async def _matching(self, params: dict[str, Any], name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -71,9 +97,10 @@ class Executions:
             raise invalid(f"the body has {len(wanted)} ids; at most {MAX_IDS} may be asked for")
         found = {id: self._changes.get(key, id) for id in wanted}
         asked = [id for id, change in found.items() if change is None]
-        if asked:
-            answer = await self._call("execution.get_many", {"ids": asked, "key": key})
-            found |= {info["id"]: execution(info) for info in answer["executions"]}
+        infos, all_of_them = await self._infos(asked, key, _MAX_BULK_BYTES)
+        if not all_of_them:
+            raise invalid(f"they returned more than {_MAX_BULK_BYTES} bytes; ask for fewer at once")
+        found |= {info["id"]: execution(info) for info in infos}
         return json_response([found[id] for id in wanted if found[id] is not None])
 
     async def cancel(self, request: Request) -> Response:
