@@ -230,7 +230,7 @@ class Daemon:
                 nursery.start_soon(self.packages.run)
                 await self._prove()
                 await self.functions.open()
-                nursery.start_soon(self.functions.run)
+                await nursery.start(self.functions.run)
                 nursery.start_soon(self.server.serve, sock)
                 self._say_ready(ready_fd)
                 nursery.start_soon(self._watch_lifeline)

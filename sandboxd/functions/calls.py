@@ -13,12 +13,12 @@ from sandboxd.functions import authorise, callers, outcome
 from sandboxd.functions.definitions import to_json
 from sandboxd.functions.prepared import Call, lowered
 from sandboxd.later import later
-from sandboxd.protocol.errors import RequestError
+from sandboxd.protocol.errors import RequestError, invalid
 from sandboxd.protocol.jobs import text_or_bytes
 
 if TYPE_CHECKING:
     from sandboxd.connection import Connection
-    from sandboxd.engine.job import Held, Job, Outcome
+    from sandboxd.engine.job import Job, Outcome
     from sandboxd.functions.authorise import Principal
     from sandboxd.functions.places import Places
     from sandboxd.functions.prepared import Prepared
@@ -28,20 +28,26 @@ if TYPE_CHECKING:
 class _KeyUse:
     """What a job holds that is run with a key: one of the key's places."""
 
-    __slots__ = ("_inner", "_key_id", "_places")
+    __slots__ = ("_inner", "_job", "_key_id", "_places")
 
-    def __init__(self, places: Places, key_id: int, inner: Held | None) -> None:
+    def __init__(self, places: Places, key_id: int, job: Job) -> None:
         self._places = places
         self._key_id = key_id
-        self._inner = inner
+        self._job: Job | None = job
+        self._inner = job.held
 
     def hold(self) -> None:
         self._places.add_key(self._key_id)
+        if self._job is not None:
+            self._places.add_call(self._key_id, self._job)
         if self._inner is not None:
             self._inner.hold()
 
     def release(self) -> None:
         self._places.leave_key(self._key_id)
+        job, self._job = self._job, None  # The job holds this: no circle may stay.
+        if job is not None:
+            self._places.leave_call(self._key_id, job)
         if self._inner is not None:
             self._inner.release()
 
@@ -70,6 +76,8 @@ def _call(
     function = prepared.function
     what = f"function {function.space}/{function.name}"
     authorise.require(caller, "function.call", authorise.of_function(function), what)
+    if any(port.required for port in function.inputs):
+        raise invalid("name", "the function has required inputs; use execution.run")
     key, limits = caller.key, params.limits
     if key is not None:
         limits = lowered(callers.limits(key), limits)
@@ -88,7 +96,7 @@ def _call(
     if key is not None:
         places = connection.server.functions.opened.executions.places
         places.require_key(key)
-        job.held = _KeyUse(places, key.id, job.held)
+        job.held = _KeyUse(places, key.id, job)
     job.done = partial(_called, connection, job, msgid, prepared, log)
     jobs.submit(job)
     return LATER

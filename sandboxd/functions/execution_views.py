@@ -9,7 +9,7 @@ from sandboxd.functions import authorise, callers, shown
 from sandboxd.functions.executions import wrong_state
 from sandboxd.functions.model import Filter
 from sandboxd.later import later
-from sandboxd.protocol.errors import NOT_FOUND, RequestError, invalid
+from sandboxd.protocol.errors import LIMIT_EXCEEDED, NOT_FOUND, RequestError, invalid
 from sandboxd.protocol.explain import show
 from sandboxd.protocol.functions import CANCELLED, STOPPED, ExecutionsResult, OutputResult
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
 
 _MAX_SEQUENCE = 2**63 - 1
+_IDS_PER_TURN = 100
 
 
 async def found_execution(
@@ -81,11 +82,24 @@ def get_many(connection: Connection, msgid: int, params: ExecutionGetManyParams)
     service = connection.server.functions
     caller = callers.principal(connection, params)
 
-    async def answer() -> object:
-        rows = await service.opened.store.executions_by_id(params.ids)
-        return ExecutionsResult([_shown(service, row) for row in rows if _visible(caller, row)])
+    return later(connection, msgid, partial(_get_many, service, caller, params.ids))
 
-    return later(connection, msgid, answer)
+
+async def _get_many(service: Functions, caller: Principal, ids: list[str]) -> ExecutionsResult:
+    """One answer carries all results, so together they have a limit."""
+    most, size = service.config.max_message_bytes, 0
+    found: list[ExecutionInfo] = []
+    for at in range(0, len(ids), _IDS_PER_TURN):
+        rows = await service.opened.store.executions_by_id(ids[at : at + _IDS_PER_TURN])
+        size += sum(len(row.result or "") for row in rows)
+        if size > most:
+            raise RequestError(
+                LIMIT_EXCEEDED,
+                f"ids: their results are more than {most} bytes; ask for fewer at once",
+                {"field": "ids", "maximum": most},
+            )
+        found += [_shown(service, row) for row in rows if _visible(caller, row)]
+    return ExecutionsResult(found)
 
 
 def _visible(caller: Principal, row: Execution) -> bool:

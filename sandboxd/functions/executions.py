@@ -66,8 +66,11 @@ class Executions:
         self._tasks = 0
         self._idle = trio.Event()
 
-    async def run(self) -> None:
-        """Run executions until cancelled; first those that an earlier daemon has left."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run executions until cancelled; first those that an earlier daemon has left.
+
+        Nothing may be started before it says that it has begun.
+        """
         left = await self._store.unfinished(time.time_ns())
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -78,6 +81,7 @@ class Executions:
             if left:
                 _log.info("executions go on %s", fields(count=len(left)))
             self._room.resume()
+            task_status.started()
             await trio.sleep_forever()
 
     async def finish(self) -> None:
@@ -87,7 +91,7 @@ class Executions:
         self._runner.closing = True
         for live in list(self._live.values()):
             if live.job is not None:
-                live.ending = live.ending or INTERRUPTED
+                live.end(INTERRUPTED)
                 self._engine.cancel(live.job, "sandboxd is shutting down")
         with trio.move_on_after(_LAST_WORDS_S):
             while self._tasks:
@@ -169,7 +173,7 @@ class Executions:
 
     def end(self, live: Live, reason: EndReason) -> None:
         """Have it end soon, wherever it is; `live.over` is set when that is stored."""
-        live.ending = live.ending or reason
+        live.end(reason)
         if live.job is not None and live.job.stage_id and reason == STOPPED:
             # Only the program is ended: what it has left so far is collected.
             self._engine.kill(live.job, wire.REASON_CANCELLED)
@@ -188,6 +192,8 @@ class Executions:
     async def key_deleted(self, key: Key) -> None:
         """Everything that was made with it and has not ended is cancelled."""
         self._deleted_keys.add(key.id)
+        for job in self.places.calls(key.id):
+            self._engine.cancel(job, "its key was deleted")
         for live in list(self._live.values()):
             if live.key_id == key.id:
                 self.end(live, CANCELLED)

@@ -34,6 +34,7 @@ class Live:
 
     __slots__ = (
         "_start",
+        "_told",
         "began_ns",
         "ending",
         "function_id",
@@ -71,10 +72,21 @@ class Live:
         self.last: Execution | None = None
         """As it was stored in the end; None when it was not."""
         self.over = trio.Event()
+        self._told = trio.Event()
         self._start = start
 
     def start(self) -> None:
         self._start(self)
+
+    def end(self, reason: EndReason) -> None:
+        """Somebody wants it to end; the first reason counts."""
+        self.ending = self.ending or reason
+        self._told.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until it is to end."""
+        with trio.move_on_after(seconds):
+            await self._told.wait()
 
     # -- as the sink of its streams
 
@@ -124,7 +136,9 @@ async def _submit(engine: Engine, job: Job, live: Live) -> None:
                 raise
             job.state = WAITING
             retry_ns = error.data.get("retry_after_ns")
-            await trio.sleep((retry_ns if isinstance(retry_ns, int) else _FIRST_RETRY_NS) / 1e9)
+            await live.pause((retry_ns if isinstance(retry_ns, int) else _FIRST_RETRY_NS) / 1e9)
+            if live.ending:
+                raise
         else:
             return
 

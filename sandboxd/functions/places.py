@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sandboxd.protocol.errors import BUSY, RequestError
 
 if TYPE_CHECKING:
+    from sandboxd.engine.job import Job
     from sandboxd.functions.model import Key
 
 _RETRY_NS: Final = 1_000_000_000
@@ -23,6 +24,7 @@ class Places:
         self._all = 0
         self._tenants: Counter[int] = Counter()
         self._keys: Counter[int] = Counter()
+        self._calls: dict[int, set[Job]] = {}
 
     def enter(self, tenant: int, count: int = 1) -> None:
         """Raises RequestError `busy`; else `leave` must be called as often."""
@@ -65,6 +67,20 @@ class Places:
     def leave_key(self, key_id: int, count: int = 1) -> None:
         if key_id:
             _subtract(self._keys, key_id, count)
+
+    def add_call(self, key_id: int, job: Job) -> None:
+        """A call that is made with the key and not stored."""
+        self._calls.setdefault(key_id, set()).add(job)
+
+    def leave_call(self, key_id: int, job: Job) -> None:
+        calls = self._calls.get(key_id, set())
+        calls.discard(job)
+        if not calls:
+            self._calls.pop(key_id, None)
+
+    def calls(self, key_id: int) -> list[Job]:
+        """Those that have not ended."""
+        return list(self._calls.get(key_id, ()))
 
 
 def _subtract(counter: Counter[int], which: int, count: int) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # So long a program has to run until that is stored.
 _NOTED_AFTER_S: Final = 0.03
+# Of those with larger inputs there are only as many at a time as have places: they are in memory.
+_LARGE_BYTES: Final = 1024 * 1024
 
 
 class Runner:
@@ -43,11 +45,18 @@ class Runner:
         self._engine = engine
         self._store = store
         self._registry = registry
+        self._large = trio.CapacityLimiter(engine.scheduler.places)
 
     async def run(self, live: Live) -> Outcome | None:
         """Run it and say how it ended; None when it was left. Raises RequestError when it cannot
         be run."""
         row, prepared = await self._prepared(live)
+        if sum(file.bytes for file in row.inputs) <= _LARGE_BYTES:
+            return await self._run(live, row, prepared)
+        async with self._large:
+            return await self._run(live, row, prepared)
+
+    async def _run(self, live: Live, row: Execution, prepared: Prepared) -> Outcome | None:
         function = prepared.function
         call = Call(
             args=row.args.encode() or b"null",
@@ -115,11 +124,13 @@ class Runner:
 
     async def _ended(self, live: Live, function: Function, end: End) -> Outcome:
         """What is to be stored of an execution that ran."""
-        job, reason, log = end.job, end.reason, bytes(live.log)
+        job, reason, log, message = end.job, end.reason, bytes(live.log), end.job.message
         if job.status == status.CANCELLED:
             reason = live.ending or CANCELLED
         if not end.compiled:
             log = outcomes.output(job)
+        if job.files_truncated is True and not message:
+            message = "its outputs are more than may be kept: some are missing"
         return Outcome(
             end_reason=reason,
             ended_ns=time.time_ns(),
@@ -128,7 +139,7 @@ class Runner:
             job_status=job.status,
             exit_code=job.exit_code,
             signal=job.signal,
-            message=job.message,
+            message=message,
             cpu_time_ns=job.cpu_time_ns,
             wall_time_ns=job.wall_time_ns,
             memory_bytes=job.memory_bytes,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from sandboxd.errors import HostError
 from sandboxd.functions.executions import Executions
 from sandboxd.functions.model import Retention
 from sandboxd.functions.registry import Registry
 from sandboxd.functions.store import Store
 from sandboxd.logs import fields
-from sandboxd.protocol.errors import PERMISSION_DENIED, RequestError
+from sandboxd.protocol.errors import INTERNAL, PERMISSION_DENIED, RequestError
 
 if TYPE_CHECKING:
     from sandboxd.config import Config
@@ -44,36 +45,50 @@ class Functions:
         self.runtimes = runtimes
         self.state = state
         self._opened: Opened | None = None
+        self._problem = "functions are not available"
 
     @property
     def opened(self) -> Opened:
-        """Raises RequestError `permission_denied` where there are no functions here."""
+        """Raises RequestError where there are no functions here: `permission_denied`; `internal`
+        when what is stored cannot be opened."""
         if self._opened is None:
             if not self.config.functions:
                 raise RequestError(
                     PERMISSION_DENIED, "functions are turned off: functions in sandboxd.toml"
                 )
             self.state.require_writable()
-            raise RequestError(PERMISSION_DENIED, "functions are not available")
+            raise RequestError(INTERNAL, self._problem)
         return self._opened
 
     async def open(self) -> None:
-        """Open the store, where this daemon may write it. Raises HostError."""
+        """Open the store, where this daemon may write it.
+
+        What is damaged there is no reason not to run jobs: it is logged, and every method of
+        functions says it.
+        """
         if not self.config.functions or not self.state.writable:
             return
         config = self.config
         retention = Retention(
             config.executions_age_ns, config.executions_bytes, config.executions_count
         )
-        store = await Store.open(self.state, retention)
+        try:
+            store = await Store.open(self.state, retention)
+        except HostError as exc:
+            self._problem = f"functions are not available: {exc}"
+            _log.error("functions are not available %s", fields(why=str(exc)))
+            return
         self._opened = Opened(store, config, self.engine, self.runtimes)
 
-    async def run(self) -> None:
-        """Run executions, and remove old ones, until cancelled."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run executions, and remove old ones, until cancelled. Nobody may use this before it says
+        that it has begun."""
         if self._opened is None:
+            task_status.started()
             return
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._opened.executions.run)
+            await nursery.start(self._opened.executions.run)
+            task_status.started()
             while True:
                 try:
                     removed = await self._opened.store.expire(time.time_ns())

@@ -408,3 +408,46 @@ def test_a_secret_is_shown_once(daemon: Daemon, client: Client) -> None:
     assert made["secret"] not in daemon.log_text()
     for wrong in ("", "token_", made["secret"] + "x", made["secret"][:-1], "x" * 128):
         refused("permission_denied", client.functions, key=wrong)
+
+
+def test_a_call_ends_with_its_key(daemon: Daemon, client: Client) -> None:
+    client.create_function("sleep", "program", command=["sleep", "60"])
+    secret = client.create_key("k", "run", function="sleep")["secret"]
+    with Client(daemon.socket) as other:
+        thread = threading.Timer(0.3, client.delete_key, ["k"])
+        thread.start()
+        assert other.call_function("sleep", key=secret)["end_reason"] == "cancelled"
+        thread.join()
+
+
+def test_a_call_has_no_inputs(client: Client) -> None:
+    inputs: Any = [{"id": "in", "path": "in", "required": True}]
+    client.update_function("forever", inputs=inputs)
+    error = refused("invalid_argument", client.call_function, "forever")
+    assert "use execution.run" in str(error)
+
+
+def test_outputs_that_are_too_much_are_said_to_be_missing(require_sandbox: None) -> None:
+    settings = {"collect_bytes": 1000, "max_collect_bytes": 1000}
+    with running(jobs=1, **settings) as own, Client(own.socket) as client:
+        client.create_function(
+            "big",
+            "program",
+            command=["sh", "-c", "head -c 2000 /dev/zero > big"],
+            outputs=[{"id": "big", "path": "big"}],
+        )
+        row = client.run_function("big", wait=True)
+        assert (row["outputs"], row["end_reason"]) == ([], "normal")
+        assert "some are missing" in row["message"]
+
+
+def test_results_that_are_too_many_at_once(require_sandbox: None) -> None:
+    with running(jobs=1, max_message_bytes=100_000) as own, Client(own.socket) as client:
+        code = "def main(args, context):\n    return 'x' * 30_000\n"
+        client.create_function("big", "python", code=code)
+        ids = client.run_function_many("big", [None] * 5)["ids"]
+        for id in ids:
+            client.wait_execution(id)
+        refused("limit_exceeded", client.executions_by_id, ids)
+        assert len(client.executions_by_id(ids[:3])["executions"]) == 3
+        assert len(client.executions()["executions"]) == 5
