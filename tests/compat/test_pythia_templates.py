@@ -301,7 +301,11 @@ def test_a_solution_that_does_not_work(pythia: Pythia) -> None:
             "cannot be the name of a function",
         ),
         (
-            {"type": "unit-testing", "config": {"spec": SPEC | {"return": "x"}}, "environment": "java"},
+            {
+                "type": "unit-testing",
+                "environment": "java",
+                "config": {"spec": SPEC | {"return": "x"}},
+            },
             "type 'x' is none of",
         ),
         (
