@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mimetypes
 import posixpath
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -14,6 +16,8 @@ from sandboxd_rest.pifop.asking import ask, bearer, flag, function_of, query
 from sandboxd_rest.pifop.increments import Positions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandboxd_rest.http import Request
     from sandboxd_rest.link import Link
     from sandboxd_rest.pifop.settings import Settings
@@ -60,7 +64,7 @@ class Executions:
             raise Refusal(
                 409, "inputs are uploaded before the start; make a new execution for other ones"
             )
-        self._places.take()
+        place = self._places.take(bearer(request))
         try:
             answer = await ask(
                 self._link,
@@ -71,7 +75,7 @@ class Executions:
                 data=await self._input(request),
             )
         finally:
-            self._places.give_back()
+            place()
         return json_response(models.file(answer))
 
     async def start(self, request: Request) -> Response:
@@ -87,11 +91,11 @@ class Executions:
         return await self._act(request, "execution.delete")
 
     async def info(self, request: Request) -> Response:
-        """GET executions/ID, with the log unless `include_log=false`, or with what is new in it
+        """GET executions/ID, with the log unless `include_log=false`, and with what is new in it
         where `stdout=true`."""
         parameters = query(request)
         stdout = flag(parameters, "stdout", default=False)
-        log = flag(parameters, "include_log", default=not stdout)
+        log = flag(parameters, "include_log", default=True)
         if not stdout:
             return json_response(models.execution(await self._named(request, log=log), log=log))
         name = (request.path_params["id"], bearer(request))
@@ -109,18 +113,18 @@ class Executions:
         info = await self._named(request)
         if info["status"] != _ENDED:
             raise Refusal(409, "outputs are there when the execution has ended; it has not yet")
-        self._places.take()
+        place = self._places.take(bearer(request))
         try:
             name = request.path_params["output"]
             found = await ask(self._link, request, "execution.output", id=info["id"], output=name)
         except BaseException:
-            self._places.give_back()
+            place()
             raise
         return Response(
             found["data"],
             content_type=content_type(found["path"]),
             headers=(*_OUTPUT_HEADERS, _disposition(found["path"])),
-            sent=self._places.give_back,
+            sent=place,
         )
 
     # -- parts -------------------------------------------------------------------------------
@@ -155,19 +159,25 @@ class Executions:
 
 
 class _Places:
-    """How many files are in memory at once."""
+    """How many files are in memory at once. Who has one key gets half of the places at most."""
 
     def __init__(self, most: int) -> None:
-        self._free = most
+        self._most = most
+        self._most_each = (most + 1) // 2
+        self._taken: Counter[str] = Counter()
 
-    def take(self) -> None:
-        """Raises Refusal (503) when there are too many."""
-        if not self._free:
+    def take(self, key: str) -> Callable[[], None]:
+        """A place; call what is returned, once, to give it back. Raises Refusal (503) when there
+        is none."""
+        if self._taken.total() >= self._most or self._taken[key] >= self._most_each:
             raise Refusal(503, "too many files are on their way; try again", retry_after(_RETRY_S))
-        self._free -= 1
+        self._taken[key] += 1
+        return partial(self._give_back, key)
 
-    def give_back(self) -> None:
-        self._free += 1
+    def _give_back(self, key: str) -> None:
+        self._taken[key] -= 1
+        if not self._taken[key]:
+            del self._taken[key]
 
 
 def content_type(path: str) -> bytes:

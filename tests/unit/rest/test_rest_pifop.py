@@ -13,7 +13,7 @@ from sandboxd.protocol.errors import BUSY, INVALID_ARGUMENT, PERMISSION_DENIED, 
 from sandboxd_rest.http import Refusal, Request
 from sandboxd_rest.pifop import models, paths
 from sandboxd_rest.pifop.asking import admit, bearer, error_body, flag, query, refusal
-from sandboxd_rest.pifop.executions import content_type
+from sandboxd_rest.pifop.executions import _Places, content_type
 from sandboxd_rest.pifop.functions import _limits, _native, _shown
 from sandboxd_rest.pifop.increments import Positions, whole_characters
 
@@ -242,3 +242,20 @@ def test_an_execution_that_waits_for_its_turn_is_running() -> None:
 )
 def test_types_of_outputs(path: str, kind: str) -> None:
     assert content_type(path) == kind.encode()
+
+
+def test_one_key_gets_half_of_the_places() -> None:
+    places = _Places(4)
+    first, second = places.take("a"), places.take("a")
+    with pytest.raises(Refusal) as caught:
+        places.take("a")
+    assert caught.value.status == 503
+    places.take("b")
+    places.take("c")
+    with pytest.raises(Refusal):
+        places.take("d")
+    first()
+    places.take("d")
+    second()
+    places.take("a")
+    _Places(1).take("a")
