@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 JSON = b"application/json; charset=utf-8"
 WATCHED = "sandboxd.watched"
 """Key in an ASGI scope's state: a set of cancel scopes that the connection cancels at its end."""
+SESSION = "sandboxd.session"
+"""Key in an ASGI scope's state: to be called when a session begins, which is then cancelled when
+its client goes away, also while nothing is read of what that has sent."""
 BODY = "sandboxd.body"
 """Key in an ASGI scope: the whole body, where it came with the head; `receive` gives it too."""
 Headers = tuple[tuple[bytes, bytes], ...]

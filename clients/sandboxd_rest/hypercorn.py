@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import select
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, repr_socket_addr
 
 from sandboxd_rest import http1
-from sandboxd_rest.http import WATCHED
+from sandboxd_rest.http import SESSION, WATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -147,7 +148,14 @@ class _Connection(TCPServer):
         self._head = b""
         self._watched: set[trio.CancelScope] = set()
         self.state[WATCHED] = self._watched
+        self._all = trio.CancelScope()
+        self._session = trio.CancelScope()
+        self.state[SESSION] = self._begin_session
         self._idle = self.idle_task = _Idle(self)  # type: ignore[assignment]
+
+    async def run(self) -> None:
+        with self._all:
+            await super().run()
 
     async def protocol_send(self, event: Event) -> None:
         """The head of an answer is kept back until what follows it, and sent in one piece."""
@@ -179,8 +187,22 @@ class _Connection(TCPServer):
             await self.protocol.handle(RawData(self._begun))
         await super()._read_data()
         self._idle.end()
+        self._session.cancel()
         for scope in self._watched:
             scope.cancel()
+
+    def _begin_session(self) -> None:
+        self._task_group.spawn(self._end_with_client)
+
+    async def _end_with_client(self) -> None:
+        """While a client has sent more than its program takes, nothing is read of it, also not that
+        it went away; the kernel knows."""
+        stream: Any = self.stream
+        sock = (stream if isinstance(stream, trio.SocketStream) else stream.transport_stream).socket
+        with self._session, select.epoll(1) as gone:
+            gone.register(sock.fileno(), select.EPOLLRDHUP)
+            await trio.lowlevel.wait_readable(gone.fileno())
+            self._all.cancel()
 
 
 class _Idle:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -317,6 +318,30 @@ async def test_who_goes_away_takes_the_job_along(gateway: Gateway) -> None:
         while await trio.to_thread.run_sync(_running, gateway) != before:  # noqa: ASYNC110
             await trio.sleep(0.02)
     assert time.monotonic() - begun < 1.0
+
+
+async def test_who_sends_too_much_and_goes_away_takes_the_job_along(gateway: Gateway) -> None:
+    from compat.test_piston_execute import _running
+
+    before = await trio.to_thread.run_sync(_running, gateway)
+    fds = f"/proc/{gateway.process.pid}/fd"
+    open_before = len(os.listdir(fds))
+    async with connected(gateway) as session:
+        await session.init("bash", "echo ready; sleep 2.9")
+        await session.until("data")
+        # The first of them fill the program's pipe; the last ones the gateway does not read.
+        for size in (*(60_000 for _ in range(8)), *(1000 for _ in range(64))):
+            await session.send(type="data", stream="stdin", data="x" * size)
+        await trio.sleep(0.2)
+        assert await trio.to_thread.run_sync(_running, gateway) > before
+        await session.socket._stream.aclose()
+    begun = time.monotonic()
+    with trio.fail_after(5):
+        while await trio.to_thread.run_sync(_running, gateway) != before:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+        assert time.monotonic() - begun < 1.0
+        while len(os.listdir(fds)) > open_before + 1:  # noqa: ASYNC110 - one may be for a job
+            await trio.sleep(0.02)
 
 
 async def test_a_reader_that_does_not_read_makes_the_program_wait(daemon: Daemon) -> None:

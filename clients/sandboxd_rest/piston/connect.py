@@ -16,7 +16,7 @@ import trio
 
 from sandboxd.protocol.errors import RequestError, SandboxdError
 from sandboxd_client.errors import ConnectionLost
-from sandboxd_rest.http import Disconnected, Refusal
+from sandboxd_rest.http import SESSION, Disconnected, Refusal
 from sandboxd_rest.piston.results import code_and_signal
 from sandboxd_rest.piston.signals import NUMBERS
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _INIT_TIMEOUT_S: Final = 1.0
 # Messages for a program that does not read its stdin. When they are that many, nothing more is
-# taken from the client, not even that it went away: until the program ends by its limits.
+# taken from the client: if it then goes away with something left to send, and its kernel goes on
+# trying, the program runs until its limits.
 _STDIN_MESSAGES: Final = 16
 _EOF: Final = None
 
@@ -68,6 +69,7 @@ class Connect:
         if message["type"] != "websocket.connect":
             raise Disconnected
         await send({"type": "websocket.accept"})
+        request.scope["state"][SESSION]()
         session = _Session(request.receive, send)
         try:
             await self._converse(session, request.peer)
