@@ -60,6 +60,8 @@ class World:
         return self.caller(self.key)
 
     def client(self, key: str | None = None, **options: Any) -> Client:
+        """One that asks four times as often, unless told otherwise."""
+        options.setdefault("sleep", lambda seconds: time.sleep(seconds / 4))
         return Client(self.caller(key or self.key), "joe/tsp", **options)
 
     def pending(self, **options: Any) -> str:
@@ -211,7 +213,7 @@ def test_the_examples_of_the_page(world: World) -> None:
 
 
 def test_the_client_from_nothing_to_the_result(world: World) -> None:
-    client = world.client()
+    client = world.client(sleep=time.sleep)
     assert client.execute(COORDS.encode()) == {"tour": TOUR}
     assert [event for event in client.events if event != "execution_info"] == [
         "function_initialized", "execution_initialized", "input_uploaded", "ready_to_start",
@@ -233,7 +235,7 @@ def test_the_log_while_it_runs(world: World) -> None:
     lines = [f"line {number} ä" for number in range(4)]
     inputs = {
         "coords": COORDS.encode(),
-        "options": json.dumps({"lines": lines, "pause": 0.8}).encode(),
+        "options": json.dumps({"lines": lines, "pause": 0.4}).encode(),
     }
     logs: list[str] = []
     for incremental in (False, True):
@@ -242,7 +244,7 @@ def test_the_log_while_it_runs(world: World) -> None:
 
         def sleep(seconds: float, client: Client = client, seen: list[str] = seen) -> None:
             seen.append(client.log)
-            time.sleep(seconds)
+            time.sleep(seconds / 4)
 
         client.sleep = sleep
         client.execute(inputs)
@@ -298,7 +300,7 @@ def test_a_key_that_may_run_one_at_a_time_is_asked_again(world: World) -> None:
         for id, content in (("coords", COORDS.encode()), ("options", options)):
             first.call.ok("POST", f"{first.endpoint}/input/{id}", content)
         first.start()
-        second = world.client(key)
+        second = world.client(key, sleep=time.sleep)
         answer_before = second.call
         assert second.execute(COORDS.encode()) == {"tour": TOUR}
         assert second.events.count("retry") == 1
