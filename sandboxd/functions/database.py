@@ -226,6 +226,8 @@ def _open(path: Path) -> sqlite3.Connection:
         # SQLite would follow a link, and make a file that everybody can read.
         os.close(os.open(path, _OPEN, 0o600))
         os.chmod(path, 0o600)
+    except PermissionError as exc:
+        raise HostError(f"{path} must belong to uid {os.geteuid()}: chown it") from exc
     except OSError as exc:
         raise HostError(f"{path}: {exc.strerror}") from exc
     connection = None

@@ -1,0 +1,85 @@
+"""What functions are kept in is damaged: that is said, jobs run all the same, and nothing is lost
+that can be restored."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandboxd_client import Client, RequestError
+from support.daemon import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.usefixtures("require_sandbox")
+
+CODE = "def main(args, context):\n    return [args, context]\n"
+
+
+@pytest.fixture
+def settings() -> Iterator[dict[str, Any]]:
+    """Of a daemon that has a function, as the same user and with the same state."""
+    directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
+    directory.chmod(0o755)
+    state = directory / "state"
+    with running(state_directory=str(state)) as daemon, Client(daemon.socket) as client:
+        client.create_function("hello", "python", code=CODE, context={"token": "secret"})
+    yield {"state_directory": str(state), "uid_base": daemon.uids.start}
+    shutil.rmtree(directory)
+
+
+def damage_head(state: Path) -> None:
+    with open(state / "functions.db", "r+b") as file:
+        file.write(b"\xff" * 64)
+
+
+def remove_key(state: Path) -> None:
+    (state / "secret.key").unlink()
+
+
+def give_away(state: Path) -> None:
+    os.chown(state / "functions.db", 65533, 65533)
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (damage_head, "functions.db is damaged: stop sandboxd"),
+        (give_away, "functions.db must belong to uid"),
+        (remove_key, "secret.key is missing, and contexts are encrypted with it"),
+    ],
+)
+def test_jobs_run_all_the_same(
+    settings: dict[str, Any], damage: Callable[[Path], None], text: str
+) -> None:
+    state = Path(settings["state_directory"])
+    kept = state.with_name("kept")
+    shutil.copytree(state, kept)
+    owner = (state / "functions.db").stat()
+    damage(state)
+    with running(**settings) as daemon, Client(daemon.socket) as client:
+        assert client.run(["echo", "works"]).stdout == b"works\n"
+        for call in (
+            lambda: client.functions(),
+            lambda: client.call_function("hello", 1),
+            lambda: client.create_key("k", "admin"),
+        ):
+            with pytest.raises(RequestError) as caught:
+                call()
+            assert caught.value.code == "internal"
+            assert text in str(caught.value)
+        log = daemon.log_text()
+        assert "functions are not available" in log
+        assert "Traceback" not in log
+    for name in ("functions.db", "secret.key"):
+        shutil.copyfile(kept / name, state / name)
+        (state / name).chmod(0o600)
+        shutil.chown(state / name, owner.st_uid, owner.st_gid)
+    with running(**settings) as daemon, Client(daemon.socket) as client:
+        assert client.call_function("hello", 1)["result"] == '[1, {"token": "secret"}]'
