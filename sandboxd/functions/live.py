@@ -6,6 +6,7 @@ Both of its output streams are one pipe, so that its log has what it printed in 
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from sandboxd.protocol.errors import BUSY, RequestError
 from sandboxd.protocol.models import Result, StagesResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sandboxd.engine.job import Job
     from sandboxd.engine.jobs import Engine
@@ -99,8 +100,10 @@ class Live:
         await trio.lowlevel.checkpoint()
 
 
-async def run(engine: Engine, job: Job, live: Live, began: Callable[[], None]) -> Outcome:
-    """Run an admitted job; ``began`` is called when its program is about to be started.
+async def run(
+    engine: Engine, job: Job, live: Live, meanwhile: Callable[[], Awaitable[None]]
+) -> Outcome:
+    """Run an admitted job; ``meanwhile`` runs from the start of its program to its end at most.
 
     Cancelled, it gives the job up.
     """
@@ -117,8 +120,8 @@ async def run(engine: Engine, job: Job, live: Live, began: Callable[[], None]) -
         await _submit(engine, job, live)
         await placed.wait()
         if not outcomes:
-            began()
-            await _run_placed(engine, job, live)
+            live.began_ns = time.time_ns()
+            await _run_placed(engine, job, live, meanwhile)
         outcome = outcomes[0]
     except trio.Cancelled:
         engine.abandon(job)
@@ -143,7 +146,9 @@ async def _submit(engine: Engine, job: Job, live: Live) -> None:
             return
 
 
-async def _run_placed(engine: Engine, job: Job, live: Live) -> None:
+async def _run_placed(
+    engine: Engine, job: Job, live: Live, meanwhile: Callable[[], Awaitable[None]]
+) -> None:
     """The job has its place."""
     ends = Ends()
     try:
@@ -161,6 +166,7 @@ async def _run_placed(engine: Engine, job: Job, live: Live) -> None:
         pump = OutputPump("log", fd, job.limits.output_bytes, live, exceeded)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pump.run)
+            nursery.start_soon(meanwhile)
             await StagedJob(engine, job, None).run()
             nursery.cancel_scope.cancel()
         await pump.drain()

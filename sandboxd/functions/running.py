@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,7 +21,6 @@ from sandboxd.protocol.functions import CANCELLED, PENDING, RUNNING
 from sandboxd.protocol.jobs import DEFAULT_FILE_MODE, InputFile
 
 if TYPE_CHECKING:
-    from sandboxd.engine import job as engine_job
     from sandboxd.engine.jobs import Engine
     from sandboxd.functions.live import Live
     from sandboxd.functions.model import Execution, Function
@@ -70,7 +70,8 @@ class Runner:
             job.held = prepared.plan.runtime.use
         self._require_wanted(live)
         live.job = job
-        outcome = await self._run_job(live, job, function.revision)
+        note = partial(self._note, live, function.revision)
+        outcome = await lives.run(self._engine, job, live, note)
         if self.closing and not live.began_ns:
             return None
         end = outcomes.read(function.kind, outcome)
@@ -92,17 +93,6 @@ class Runner:
     def _require_wanted(self, live: Live) -> None:
         if live.ending or self.closing:
             raise RequestError(REFUSED, "it was ended before it began")
-
-    async def _run_job(self, live: Live, job: engine_job.Job, revision: int) -> engine_job.Outcome:
-        async with trio.open_nursery() as nursery:
-
-            def began() -> None:
-                live.began_ns = time.time_ns()
-                nursery.start_soon(self._note, live, revision)
-
-            outcome = await lives.run(self._engine, job, live, began)
-            nursery.cancel_scope.cancel()
-        return outcome
 
     async def _note(self, live: Live, revision: int) -> None:
         """Store that it runs, when it has for a moment."""
