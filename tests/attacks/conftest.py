@@ -60,6 +60,7 @@ _ONCE = {
     "test_functions",
     "test_gateway",
     "test_leaks",
+    "test_neighbour",
     "test_odd_hosts",
     "test_packages",
 }
