@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sandboxd-rest",
-        description="Serves sandboxd over HTTP: Piston's API.",
+        description="Serves sandboxd over HTTP: the APIs of Piston, FaaSpot, PIFOP and Pythia.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -59,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket")
     parser.add_argument(
         "--bind", metavar="HOST:PORT", action="append", help="listen here; may be repeated"
+    )
+    parser.add_argument(
+        "--plain-bind",
+        metavar="HOST:PORT",
+        action="append",
+        help="listen here without TLS, too; may be repeated",
     )
     parser.add_argument("--tls-certificate", metavar="FILE", help="serve HTTPS with this (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (PEM)")

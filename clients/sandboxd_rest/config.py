@@ -40,6 +40,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     socket: str = ""
     """The daemon's; empty: $SANDBOXD_SOCKET, else the default path."""
     bind: tuple[str, ...] = ("127.0.0.1:2000",)
+    plain_bind: tuple[str, ...] = ()
+    """Without TLS, where `bind` is with it."""
     tls_certificate: str = ""
     tls_key: str = ""
     dev_tls: bool = False
@@ -125,7 +127,7 @@ def _read(path: Path | None) -> dict[str, Any]:
 
 
 _TABLES: Final = ("piston", "pifop", "faaspot", "pythia")
-_LISTS: Final = ("bind", "allowed_hosts", "allowed_origins", "trusted_proxies")
+_LISTS: Final = ("bind", "plain_bind", "allowed_hosts", "allowed_origins", "trusted_proxies")
 _SWITCHES: Final = ("access_log", "dev_tls")
 _NUMBERS: Final = ("max_body_bytes", "max_requests", "max_sessions")
 
@@ -165,11 +167,13 @@ def _check(config: Config) -> None:
     """What one field alone cannot tell."""
     if not config.bind:
         raise ConfigError("bind: there must be an address to listen on")
-    for bind in config.bind:
+    for bind in (*config.bind, *config.plain_bind):
         if not re.fullmatch(r"unix:/.+|fd://[0-9]+|(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):[0-9]{1,5}", bind):
             raise ConfigError(f"bind: {bind!r} is not HOST:PORT, [ADDRESS]:PORT or unix:/PATH")
     if bool(config.tls_certificate) != bool(config.tls_key):
         raise ConfigError("tls_certificate and tls_key: one is no use without the other")
+    if config.plain_bind and not (config.tls_certificate or config.dev_tls):
+        raise ConfigError("plain_bind: without tls_certificate or dev_tls, bind is plain already")
     if config.dev_tls and config.tls_certificate:
         raise ConfigError("dev_tls: there is a tls_certificate already; give one of them only")
     for origin in config.allowed_origins:

@@ -246,6 +246,7 @@ class _Server(HypercornConfig):
         super().__init__()
         self._write_timeout_ms = config.write_timeout_ns // 1_000_000
         self.bind = list(config.bind)
+        self.insecure_bind = list(config.plain_bind)
         self.backlog = _BACKLOG
         self.certfile = config.tls_certificate or None
         self.keyfile = config.tls_key or None

@@ -33,7 +33,8 @@ class Guard:
     """Checks Host and Origin of every request."""
 
     def __init__(self, config: Config) -> None:
-        bound = {host_of(bind) for bind in config.bind if not bind.startswith("unix:")}
+        binds = (*config.bind, *config.plain_bind)
+        bound = {host_of(bind) for bind in binds if not bind.startswith("unix:")}
         self._any_address = not bound.isdisjoint(_WILDCARDS)
         self._hosts = _LOOPBACK | (bound - _WILDCARDS) | {h.lower() for h in config.allowed_hosts}
         self._origins = frozenset(origin.lower() for origin in config.allowed_origins)

@@ -78,7 +78,8 @@ async def run(config: Config) -> None:
             with trio.CancelScope(shield=True):
                 await link.aclose()
         if failure is not None:
-            raise HostError(f"cannot listen on {', '.join(config.bind)}: {failure.strerror}")
+            addresses = ", ".join((*config.bind, *config.plain_bind))
+            raise HostError(f"cannot listen on {addresses}: {failure.strerror}")
 
 
 async def _prepare(dialect: Dialect) -> None:

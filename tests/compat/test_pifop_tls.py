@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -145,6 +146,19 @@ def test_without_openssl_it_says_so(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("sandboxd-rest: --dev-tls needs openssl(1); install it, or")
     assert done.stderr.count("\n") == 1
+
+
+def test_https_and_plain_http_side_by_side(tmp_path: Path) -> None:
+    """The others' clients go on with HTTP; PIFOP's API is not served there."""
+    with serving(NO_DAEMON, tmp_path, plain_bind=["127.0.0.1:0"]) as gateway:
+        ports = dict(re.findall(r"on=(https?)://127\.0\.0\.1:([0-9]+)", gateway.log_text()))
+        gateway.port = int(ports["https"])
+        secure = Caller(gateway, "x", trusting(tmp_path))
+        assert secure("GET", "/").status == 200
+        assert secure.refused("GET", "/joe/tsp")[0] == 503
+        gateway.port = int(ports["http"])
+        assert Caller(gateway, "x")("GET", "/").status == 200
+        assert Caller(gateway, "x").refused("GET", "/joe/tsp")[0] == 403
 
 
 # -- plain HTTP ----------------------------------------------------------------------------------

@@ -96,6 +96,8 @@ def test_pistons_variables() -> None:
         ({"SANDBOXD_REST_TRUSTED_PROXIES": "proxy"}, "trusted_proxies"),
         ({"SANDBOXD_REST_TLS_KEY": "/key"}, "tls_certificate"),
         ({"SANDBOXD_REST_DEV_TLS": "yes"}, "dev_tls"),
+        ({"SANDBOXD_REST_PLAIN_BIND": "127.0.0.1:1"}, "plain_bind"),
+        ({"SANDBOXD_REST_DEV_TLS": "true", "SANDBOXD_REST_PLAIN_BIND": "1"}, "HOST:PORT"),
         ({"SANDBOXD_REST_PIFOP": "1"}, "SANDBOXD_REST_PIFOP"),
         (
             {
