@@ -202,6 +202,8 @@ class FunctionFields(CallerOptions, total=False):
     environment: str
     env: Mapping[str, str]
     files: Sequence[FunctionFile]
+    archive: bytes
+    template: Mapping[str, object]
     inputs: Sequence[FunctionInput]
     outputs: Sequence[FunctionOutput]
     context: Mapping[str, object]
