@@ -15,13 +15,13 @@ import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 import h11
 import trio
 
 from sandboxd_rest.http import BODY, WATCHED
 from sandboxd_rest.http1_answer import CLOSE, CONTINUE, answer
+from sandboxd_rest.http1_request import is_foreign, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     Address = tuple[str, int] | None
 
 _RECEIVE_BYTES: Final = 64 * 1024
-_VERSIONS: Final = (b"1.0", b"1.1")
 _GONE: Final = {"type": "http.disconnect"}
 
 
@@ -77,6 +76,7 @@ class Connection:
         self._watched: set[trio.CancelScope] = set()
         # The second task: whether it is the one that reads, and what it read too early.
         self._resting = trio.lowlevel.ParkingLot()
+        self._wanting = trio.lowlevel.ParkingLot()
         self._other_reads = False
         self._ahead: bytes | None = None
 
@@ -111,7 +111,6 @@ class Connection:
             self._nursery.start_soon(self._take_turns)
 
     def discard(self, scope: trio.CancelScope) -> None:
-        """The scope has ended."""
         self._watched.discard(scope)
 
     # -- the two tasks -----------------------------------------------------------------------
@@ -127,6 +126,7 @@ class Connection:
         self._other_reads = False
         if self._busy:  # With a request of the other task, which goes on with this.
             self._ahead = data
+            self._wanting.unpark()
             if not data:
                 for scope in self._watched:
                     scope.cancel()
@@ -172,14 +172,20 @@ class Connection:
                 if not isinstance(event, h11.Request):
                     return False
                 headers = list(event.headers)
-                if _is_foreign(event, headers):
-                    self._foreign = self._raw
+                if is_foreign(event, headers):
+                    self._foreign = self._raw + (self._ahead or b"")
                     return False
                 body = self._begin(event)
             except h11.RemoteProtocolError as exc:
                 await self._refuse(exc)
                 return False
-            await self._serve_request(self._scope(event, headers, body), self.receive, self.respond)
+            scope = {
+                **scope_of(event, headers),
+                **self._addresses,
+                "state": {WATCHED: self},
+                BODY: body,
+            }
+            await self._serve_request(scope, self.receive, self.respond)
             if not self._next_cycle():
                 return False
             if self._raw:  # Others have their turn before the next one.
@@ -205,29 +211,6 @@ class Connection:
             self._parts.append(bytes(event.data))
         elif isinstance(event, h11.EndOfMessage):
             self._complete = True
-
-    def _scope(
-        self, request: h11.Request, headers: list[Pair], body: bytes | None
-    ) -> dict[str, Any]:
-        """As ASGI has it."""
-        path, _, query = request.target.partition(b"?")
-        text = path.decode("ascii")
-        return {
-            "type": "http",
-            "http_version": request.http_version.decode(),
-            "asgi": {"spec_version": "2.1", "version": "3.0"},
-            "method": request.method.decode("ascii").upper(),
-            "scheme": "http",
-            "path": unquote(text) if "%" in text else text,
-            "raw_path": path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers,
-            "state": {WATCHED: self},
-            "extensions": {},
-            BODY: body,
-            **self._addresses,
-        }
 
     async def receive(self) -> dict[str, Any]:
         """The next message of ASGI about the request."""
@@ -257,6 +240,8 @@ class Connection:
         while not self._parts and not self._complete:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
+                if self._other_reads:  # It began to with the request before.
+                    await self._wanting.park()
                 self._http.receive_data(await self._read())
             else:
                 self._take(event)
@@ -305,7 +290,3 @@ class Connection:
         self._answered = False
         self._idle_from_now()
         return True
-
-
-def _is_foreign(request: h11.Request, headers: list[Pair]) -> bool:
-    return request.http_version not in _VERSIONS or any(name == b"upgrade" for name, _ in headers)

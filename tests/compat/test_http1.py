@@ -81,6 +81,15 @@ def test_requests_that_come_while_another_is_handled(gateway: Gateway) -> None:
     assert text.index(b"one\\n") < text.index(b"Piston v") < text.index(b"two\\n")
 
 
+@pytest.mark.parametrize("cut", [5, 90, 150])
+def test_the_rest_of_a_request_comes_while_another_is_handled(gateway: Gateway, cut: int) -> None:
+    last = post("echo two", close=True)
+    for first in (post("sleep 0.2; echo one"), post("echo one")):
+        text = exchange(gateway, first + last[:cut], last[cut:])
+        assert text.count(b"HTTP/1.1 200 ") == 2, text
+        assert text.index(b"one\\n") < text.index(b"two\\n")
+
+
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_a_request_in_pieces(gateway: Gateway, size: int) -> None:
     data = post("echo hi", close=True)
@@ -180,13 +189,19 @@ def test_head_has_no_body(gateway: Gateway) -> None:
 def test_http2_is_spoken_to_who_speaks_it(gateway: Gateway) -> None:
     """Also in pieces, and after a request of HTTP/1.1."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-    for pieces in ((preface,), (preface[:9], preface[9:]), (GET, preface)):
+    running = post("sleep 0.2")
+    for pieces in (
+        (preface,),
+        (preface[:9], preface[9:]),
+        (GET, preface),
+        (running + preface[:18], preface[18:]),
+    ):
         with connected(gateway) as sock:
             for piece in pieces:
                 sock.sendall(piece)
                 time.sleep(0.05)
             text = until(sock, b"\4\0\0\0\0\0")  # A SETTINGS frame of stream 0.
-            assert (b"HTTP/1.1 200 " in text) == (GET in pieces)
+            assert (b"HTTP/1.1 200 " in text) == (not preface.startswith(pieces[0]))
 
 
 def test_a_request_that_upgrades_to_nothing_known(gateway: Gateway) -> None:
