@@ -27,7 +27,7 @@ from sandboxd.functions.places import Places
 from sandboxd.functions.running import Runner
 from sandboxd.logs import fields
 from sandboxd.protocol.errors import CANCELLED as REFUSED
-from sandboxd.protocol.errors import INVALID_ARGUMENT, NOT_FOUND, RequestError
+from sandboxd.protocol.errors import INTERNAL, INVALID_ARGUMENT, NOT_FOUND, RequestError
 from sandboxd.protocol.functions import CANCELLED, ERROR, INTERRUPTED, PENDING, STOPPED
 
 if TYPE_CHECKING:
@@ -245,22 +245,35 @@ class Executions:
         except RequestError as error:
             if self._runner.closing and not live.began_ns:
                 return None
+            if live.ending:
+                return unbegun(live.ending, error.message)
             failure = Failure("", error.message, kind=error.code)
-            return unbegun(live.ending or ERROR, error.message, failure)
+            return unbegun(ERROR, error.message, failure)
         except Exception:
-            _log.exception("an execution could not be run %s", fields(id=live.id))
-            return unbegun(ERROR, "sandboxd made a mistake; see its log")
+            return unbegun(ERROR, _mistake(live).message)
 
     async def _store_end(self, live: Live, ended: Outcome) -> None:
+        """Never raises: one whose end could not be stored is for the next start."""
         try:
             live.last = await self._store.end_execution(live.id, ended)
-        except RequestError as error:
-            if error.code == NOT_FOUND:
-                return
-            _log.error("an end was not stored %s", fields(id=live.id, why=error.message))
-            less = unbegun(ERROR, f"how it ended could not be stored: {error.message}")
-            with contextlib.suppress(RequestError):
-                live.last = await self._store.end_execution(live.id, less)
+        except Exception as exc:
+            error = exc if isinstance(exc, RequestError) else _mistake(live)
+            await self._store_less(live, error)
+
+    async def _store_less(self, live: Live, error: RequestError) -> None:
+        """Its end could not be stored as it is: the disk is full, for one."""
+        if error.code == NOT_FOUND:
+            return
+        _log.error("an end was not stored %s", fields(id=live.id, why=error.message))
+        less = unbegun(ERROR, f"how it ended could not be stored: {error.message}")
+        with contextlib.suppress(RequestError):
+            live.last = await self._store.end_execution(live.id, less)
+
+
+def _mistake(live: Live) -> RequestError:
+    """Of ours, to be called while it is handled."""
+    _log.exception("an execution could not be run %s", fields(id=live.id))
+    return RequestError(INTERNAL, "sandboxd made a mistake; see its log")
 
 
 def unbegun(reason: EndReason, message: str = "", error: Failure | None = None) -> Outcome:
