@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
     from compat.gateway import Answer, Gateway
@@ -84,7 +85,7 @@ class Pythia:
 class Listener:
     """Takes callbacks, and answers them as it is told."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.statuses: list[int] = []
         """Of the next answers; then 200."""
         self.location = ""
@@ -109,8 +110,10 @@ class Listener:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
@@ -138,9 +141,9 @@ class Listener:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Listener]:
+def listening(tls: ssl.SSLContext | None = None) -> Iterator[Listener]:
     """A server for callbacks on the loopback interface."""
-    listener = Listener()
+    listener = Listener(tls)
     try:
         yield listener
     finally:

@@ -408,6 +408,27 @@ def test_other_functions_are_no_tasks(pythia: Pythia, pythia_daemon: Daemon) -> 
     assert "program" not in {entry["taskid"] for entry in pythia.gateway.get("/api/tasks").json}
 
 
+def test_a_task_that_was_made_in_another_way(pythia: Pythia, pythia_daemon: Daemon) -> None:
+    with Client(pythia_daemon.socket) as client:
+        client.create_function(
+            "by-hand",
+            "task",
+            space="tasks",
+            files=[{"path": "task/control", "data": "/usr/bin/seq 1000"}],
+            limits={
+                "memory_bytes": 64 * 2**20,
+                "disk_bytes": 16 * 2**20,
+                "wall_time_ns": 5 * 10**9,
+            },
+        )
+    assert pythia.gateway.get("/api/tasks/by-hand").json == {
+        "taskid": "by-hand", "name": "", "authors": [], "description": "", "environment": "",
+        "limits": {"time": 5, "memory": 64, "disk": 25, "output": 1024},
+    }  # fmt: skip
+    result = pythia.execute("by-hand")
+    assert (result["status"], len(result["output"].split())) == ("success", 1000)
+
+
 @pytest.mark.parametrize(
     ("query", "body"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import ssl
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from support import daemon as daemons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from compat.gateway import Answer
     from support.daemon import Daemon
@@ -135,6 +138,34 @@ def test_slow_ones_hold_up_nobody(pythia: Pythia, listener: Listener) -> None:
     assert time.monotonic() - begun < 3  # One attempt may take so long.
     listener.hold.set()
     listener.wait(10)
+
+
+def test_https(callback_daemon: Daemon, tmp_path: Path) -> None:
+    """With a certificate that the gateway trusts, for the name in the URL."""
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    command = [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+        "-keyout", str(key), "-out", str(certificate),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    settings = ALLOWED | {"callback_attempts": 1}
+    trusted = {"SSL_CERT_FILE": str(certificate)}
+    with (
+        listening(tls) as listener,
+        running(callback_daemon.socket, pythia=settings, environment=trusted) as gateway,
+    ):
+        pythia = Pythia(gateway)
+        taskid = pythia.script("cat")
+        assert ask(pythia, taskid, f"https://127.0.0.1:{listener.port}/").status == 200
+        wait_for_log(pythia, "a result was not taken")
+        assert ask(pythia, taskid, f"https://localhost:{listener.port}/").status == 200
+        ((_, headers, body),) = listener.wait()
+        assert headers["Host"] == f"localhost:{listener.port}"
+        assert json.loads(body)["output"] == "x\n"
+        assert "Traceback" not in gateway.log_text()
 
 
 def test_there_are_only_so_many(callback_daemon: Daemon, listener: Listener) -> None:

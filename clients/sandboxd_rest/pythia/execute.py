@@ -22,7 +22,7 @@ from sandboxd_rest.http import Refusal, json_response, while_connected
 from sandboxd_rest.pythia import asking
 from sandboxd_rest.pythia.asking import NOTHING, SPACE
 from sandboxd_rest.pythia.models import PythiaHealth, PythiaResult, PythiaSubmission
-from sandboxd_rest.pythia.tasks import environment_of, is_resolved, limits_of
+from sandboxd_rest.pythia.tasks import environment_of, is_resolved, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +118,7 @@ class Execute:
                 raise
             return PythiaResult(task["name"], "fatal", _why(error.message))
         ended = await self._wait(begun["id"])
-        return result(task["name"], ended, limits_of(task).output)
+        return result(task["name"], ended, output_of(task))
 
     async def _resolve(self, task: Mapping[str, Any]) -> bool:
         """Whether its environment has come since the task was made."""
@@ -151,7 +151,7 @@ class Execute:
             return  # It has ended, or the daemon has.
 
 
-def result(tid: str, ended: Mapping[str, Any], most: int) -> PythiaResult:
+def result(tid: str, ended: Mapping[str, Any], most: int | None) -> PythiaResult:
     """From the end of an execution to Pythia's result; `most` bytes of output at most."""
     reason = ended["end_reason"]
     if reason in (words.ERROR, words.INTERRUPTED):
@@ -161,7 +161,7 @@ def result(tid: str, ended: Mapping[str, Any], most: int) -> PythiaResult:
         return PythiaResult(tid, "fatal" if fatal else "error", _why(text))
     log = ended["log"]
     found = _STATUSES.get(reason)
-    if len(log) > most:
+    if most is not None and len(log) > most:
         found = "overflow"
     if found is None:
         found = "success" if ended["job_status"] == status.OK else "crash"

@@ -214,10 +214,31 @@ def _archive(text: object) -> bytes:
 def limits_of(function: Mapping[str, Any]) -> PythiaLimits:
     """As they were given; of a task that was made in another way, as near as can be."""
     given = function["metadata"].get("limits")
+    if given is None:
+        given = _by_pythia_s_names(function["limits"])
     try:
-        return msgspec.convert(given or {}, PythiaLimits)
+        return msgspec.convert(given, PythiaLimits)
     except msgspec.ValidationError:
         return PythiaLimits()
+
+
+def _by_pythia_s_names(limits: Mapping[str, int]) -> dict[str, int]:
+    memory, disk = limits.get("memory_bytes"), limits.get("disk_bytes")
+    found = {
+        "time": -(-limits.get("wall_time_ns", 0) // _SECOND),
+        "memory": -(-(memory or 0) // _MIB),
+        "disk": min(100, -(-100 * disk // memory)) if memory and disk else 0,
+        "output": limits.get("output_bytes") or 0,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def output_of(function: Mapping[str, Any]) -> int | None:
+    """The most that a task may print; None where only the daemon knows."""
+    if "limits" in function["metadata"]:
+        return limits_of(function).output
+    limit = function["limits"].get("output_bytes")
+    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def environment_of(function: Mapping[str, Any]) -> str:
