@@ -163,7 +163,7 @@ def test_listed_origins_may_use_it_from_a_page(daemon: Daemon) -> None:
             headers={"origin": page, "access-control-request-method": "POST"},
         )
         assert preflight.status == 204
-        assert preflight.headers["access-control-allow-headers"] == "content-type"
+        assert "content-type" in preflight.headers["access-control-allow-headers"]
         assert "POST" in preflight.headers["access-control-allow-methods"]
         refused(attack(gateway, origin=EVIL), 403)
         # An error can be read, too.
