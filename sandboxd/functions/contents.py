@@ -30,10 +30,12 @@ from sandboxd.protocol.errors import INTERNAL, LIMIT_EXCEEDED, NOT_FOUND, Reques
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
 
     from sandboxd.state import State
+
+    Put = Callable[[bytes], Awaitable[str]]
 
 _log = logging.getLogger("sandboxd.functions")
 
@@ -190,6 +192,26 @@ class Contents:
                 _log.error("contents cannot be read %s", fields(prefix=prefix, why=exc.strerror))
                 continue
             yield [name for name in found if _SHA256.fullmatch(name)]
+
+
+@contextlib.asynccontextmanager
+async def uploads(
+    contents: Contents, discard: Callable[[list[str]], Awaitable[None]]
+) -> AsyncIterator[Put]:
+    """See `Store.uploads`."""
+    held: list[str] = []
+
+    async def put(data: bytes) -> str:
+        held.append(await contents.put(data))
+        return held[-1]
+
+    try:
+        yield put
+    except BaseException:
+        contents.unpin(held)
+        with trio.CancelScope(shield=True):
+            await discard(held)
+        raise
 
 
 def _is_there(path: Path, size: int) -> bool:

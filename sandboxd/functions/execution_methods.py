@@ -24,6 +24,7 @@ from sandboxd.protocol.jobs import text_or_bytes
 if TYPE_CHECKING:
     from sandboxd.connection import Connection
     from sandboxd.functions.authorise import Principal
+    from sandboxd.functions.contents import Put
     from sandboxd.functions.model import Port
     from sandboxd.functions.prepared import Prepared
     from sandboxd.functions.service import Functions
@@ -107,8 +108,9 @@ async def _upload(service: Functions, caller: Principal, params: ExecutionUpload
     others = sum(file.bytes for file in row.inputs if file.id != port.id)
     _require_room(prepared, row.limits, port, len(data), others)
     store = service.opened.store
-    file = ExecutionFile(port.id, port.path, await store.put_content(data), len(data))
-    await store.add_input(row.id, file)
+    async with store.uploads() as put:
+        file = ExecutionFile(port.id, port.path, await put(data), len(data))
+        await store.add_input(row.id, file)
     return Uploaded(file.id, file.path, file.bytes)
 
 
@@ -199,11 +201,12 @@ async def _run(service: Functions, caller: Principal, params: ExecutionRunParams
     args = _args(params.args, "args")
     stdin = text_or_bytes(params.stdin, "stdin") if params.stdin else b""
     prepared = await _function(service, caller, params)
-    inputs = await _uploaded(service, prepared, params)
-    row = _new(
-        caller, prepared, params.limits, submitted=True, args=args, stdin=stdin, inputs=inputs
-    )
-    (row,) = await _add(service, caller, [row])
+    async with service.opened.store.uploads() as put:
+        inputs = await _uploaded(put, prepared, params)
+        row = _new(
+            caller, prepared, params.limits, submitted=True, args=args, stdin=stdin, inputs=inputs
+        )
+        (row,) = await _add(service, caller, [row])
     if not params.wait:
         return shown.execution(row)
     live = service.opened.executions.find(row.id)
@@ -216,7 +219,7 @@ async def _run(service: Functions, caller: Principal, params: ExecutionRunParams
 
 
 async def _uploaded(
-    service: Functions, prepared: Prepared, params: ExecutionRunParams
+    put: Put, prepared: Prepared, params: ExecutionRunParams
 ) -> tuple[ExecutionFile, ...]:
     given = params.inputs or {}
     _require_inputs(prepared, set(given))
@@ -227,8 +230,7 @@ async def _uploaded(
         data = text_or_bytes(value, field)
         limits = lowered(callers.limits(None), params.limits)
         _require_room(prepared, limits, port, len(data), sum(file.bytes for file in files))
-        sha256 = await service.opened.store.put_content(data)
-        files.append(ExecutionFile(port.id, port.path, sha256, len(data)))
+        files.append(ExecutionFile(port.id, port.path, await put(data), len(data)))
     return tuple(files)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sandboxd.connection import Connection
     from sandboxd.functions.authorise import Action, Principal
+    from sandboxd.functions.contents import Put
     from sandboxd.functions.definitions import Upload
     from sandboxd.functions.model import Key, Kind
     from sandboxd.functions.service import Functions
@@ -53,9 +54,7 @@ async def _create(
 ) -> FunctionInfo:
     definitions.check_name(params.name, "name")
     definitions.check_name(params.space, "space")
-    named = Function(
-        tenant=caller.tenant, space=params.space, name=params.name, kind=params.kind
-    )
+    named = Function(tenant=caller.tenant, space=params.space, name=params.name, kind=params.kind)
     _require(caller, "function.create", named)
     params = await _expanded(service, params, params.kind)
     definition = definitions.check(params, params.kind, complete=True)
@@ -69,10 +68,12 @@ async def _create(
         updated_ns=now,
         **definition.changes,
     )
-    if definition.files:
-        function = structs.replace(function, files=await _store(service, definition.files))
-    await checking.check(service, function, code=params.check is not False)
-    stored = await service.opened.store.add_function(function)
+    store = service.opened.store
+    async with store.uploads() as put:
+        if definition.files:
+            function = structs.replace(function, files=await _put(put, definition.files))
+        await checking.check(service, function, code=params.check is not False)
+        stored = await store.add_function(function)
     service.opened.registry.forget((stored.tenant, stored.space, stored.name))
     return shown.function(stored, full=True)
 
@@ -81,13 +82,9 @@ async def _expanded(service: Functions, params: Fields, kind: Kind) -> Fields:
     return await tasks.expand(service.state, params, kind, service.config.limits.memory_bytes)
 
 
-async def _store(service: Functions, uploads: tuple[Upload, ...]) -> tuple[StoredFile, ...]:
-    store = service.opened.store
+async def _put(put: Put, uploads: tuple[Upload, ...]) -> tuple[StoredFile, ...]:
     return tuple(
-        [
-            StoredFile(file.path, file.mode, await store.put_content(file.data), len(file.data))
-            for file in uploads
-        ]
+        [StoredFile(file.path, file.mode, await put(file.data), len(file.data)) for file in uploads]
     )
 
 
@@ -110,14 +107,15 @@ async def _update(
     changes |= {**definition.changes, "kind": kind}
     if params.new_name is not None:
         changes["name"] = definitions.check_name(params.new_name, "new_name")
-    if definition.files is not None:
-        changes["files"] = await _store(service, definition.files)
-    new = structs.replace(old, **changes)
-    if _PROGRAM & changes.keys():
-        code = params.check is not False and (params.code is not None or kind != old.kind)
-        await checking.check(service, new, code=code)
-    changes["updated_ns"] = time.time_ns()
-    stored = await opened.store.change_function(old.tenant, old.space, old.name, changes)
+    async with opened.store.uploads() as put:
+        if definition.files is not None:
+            changes["files"] = await _put(put, definition.files)
+        new = structs.replace(old, **changes)
+        if _PROGRAM & changes.keys():
+            code = params.check is not False and (params.code is not None or kind != old.kind)
+            await checking.check(service, new, code=code)
+        changes["updated_ns"] = time.time_ns()
+        stored = await opened.store.change_function(old.tenant, old.space, old.name, changes)
     opened.registry.forget((old.tenant, old.space, old.name))
     opened.registry.forget((stored.tenant, stored.space, stored.name))
     return shown.function(stored, full=True)

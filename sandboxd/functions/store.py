@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sandboxd.errors import HostError
 from sandboxd.functions import execution_list, execution_rows, function_rows, keys, retention
-from sandboxd.functions.contents import Contents
+from sandboxd.functions.contents import Contents, uploads
 from sandboxd.functions.database import Database
 from sandboxd.functions.execution_rows import ExecutionRows
 from sandboxd.functions.function_rows import FunctionRows
@@ -36,7 +36,9 @@ from sandboxd.protocol.errors import RequestError
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
+    from sandboxd.functions.contents import Put
     from sandboxd.functions.retention import Removed
     from sandboxd.state import State
 
@@ -200,7 +202,8 @@ class Store:
 
         ended, removed = await self._database.write(work)
         self._contents.unpin(file.sha256 for file in outcome.outputs)
-        await self._discard([*removed.contents, *(file.sha256 for file in outcome.outputs)])
+        unused = {file.sha256 for file in outcome.outputs} - {file.sha256 for file in ended.outputs}
+        await self._discard(removed.contents | unused)
         return ended
 
     async def execution(self, id: str) -> Execution:
@@ -266,6 +269,11 @@ class Store:
         """Keep ``data``; answers with its SHA-256. It stays while something stored names it, and
         for an hour until something does."""
         return await self._contents.put(data)
+
+    def uploads(self) -> AbstractAsyncContextManager[Put]:
+        """As `put_content`, for what is named before the block ends: when that fails, what was put
+        goes at once, so that nobody fills the disk with requests that are refused."""
+        return uploads(self._contents, self._discard)
 
     async def content(self, sha256: str) -> bytes:
         """`not_found` when it is not there; `internal` when it is not what it was."""

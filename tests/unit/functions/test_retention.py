@@ -136,6 +136,31 @@ async def test_what_is_put_and_not_used_yet(store: Store, monkeypatch: pytest.Mo
         await store.content(sha256)
 
 
+async def test_what_is_put_for_a_request_that_is_refused(store: Store) -> None:
+    """It goes at once; but not under another who has put the same."""
+    function = await store.add_function(a_function())
+    kept: list[str] = []
+
+    async def refused() -> None:
+        async with store.uploads() as put:
+            kept.extend([await put(b"only here"), await put(b"elsewhere, too")])
+            assert await store.put_content(b"elsewhere, too") == kept[1]
+            await store.add_function(a_function())
+
+    with pytest.raises(RequestError, match="there is a function"):
+        await refused()
+    with pytest.raises(RequestError, match="there is no content"):
+        await store.content(kept[0])
+    assert await store.content(kept[1]) == b"elsewhere, too"
+    async with store.uploads() as put:
+        file = ExecutionFile("in", "in", await put(b"used"), 4)
+        new = await store.add_execution(an_execution(function, inputs=(file,)))
+    assert await store.content(file.sha256) == b"used"
+    await store.delete_execution(new.id)
+    with pytest.raises(RequestError, match="there is no content"):
+        await store.content(file.sha256)
+
+
 async def test_nothing_is_removed_under_somebody_who_writes(state: State) -> None:
     """Eight writers put the same few contents, use and delete them, while all is swept for ever."""
     names = [f"content {number}".encode() for number in range(3)]
