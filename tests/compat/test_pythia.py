@@ -457,6 +457,26 @@ def test_synchronous_by_any_name(pythia: Pythia, value: str) -> None:
     assert answer.json == {"tid": taskid, "status": "success", "output": "x\n"}
 
 
+def test_how_large_a_request_may_be(pythia: Pythia, pythia_daemon: Daemon) -> None:
+    taskid = pythia.script("wc -c")
+    assert pythia.execute(taskid, "x" * 1_000_000)["output"] == "1000000\n"
+    settings = {"max_request_bytes": 4096, "max_input_bytes": 2048}
+    with running(pythia_daemon.socket, pythia=settings) as gateway:
+        for path, size in (("/api/tasks", 5000), ("/api/execute", 3000)):
+            answer = gateway.request("POST", path, b" " * size)
+            assert (answer.status, answer.body) == (400, b"")
+            assert "too large" in answer.headers["sandboxd-message"]
+        assert "too large" not in str(gateway.request("POST", "/api/tasks", b" " * 3000))
+
+
+def test_as_curl_sends_it(pythia: Pythia) -> None:
+    """Pythia does not look at what a body is said to be."""
+    taskid = pythia.script("echo x")
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    body = json.dumps({"tid": taskid}).encode()
+    assert pythia.gateway.request("POST", "/api/execute", body, form).json["output"] == "x\n"
+
+
 def test_unknown_tasks(pythia: Pythia) -> None:
     for tid in ("nothing", "", "../x", "x" * 100_000):
         answer = pythia.gateway.send("POST", "/api/execute", {"tid": tid})

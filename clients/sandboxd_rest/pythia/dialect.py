@@ -55,7 +55,8 @@ def dialect(config: Config, link: Link) -> Dialect:
     }
 
     def admit(request: Request) -> None:
-        request.body_limit = settings.max_request_bytes
+        executes = request.scope["path"].rstrip("/").endswith("/execute")
+        request.body_limit = settings.max_input_bytes if executes else settings.max_request_bytes
         request.body_timeout_s = settings.upload_timeout_ns / 1e9
 
     return Dialect(

@@ -20,7 +20,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     max_request_bytes: Annotated[int, Meta(ge=1024, le=_MOST_BODY)] = 16 * _MIB
-    """The largest request: the files of a task come as base64."""
+    """The largest request that makes a task, whose files come as base64."""
+    max_input_bytes: Annotated[int, Meta(ge=1024, le=_MOST_BODY)] = _MIB
+    """The largest request that executes one."""
     max_uploads: Annotated[int, Meta(ge=1, le=1024)] = 8
     """Tasks that are made at once; more are answered with 503."""
     upload_timeout_ns: Positive = 60 * _SECOND
