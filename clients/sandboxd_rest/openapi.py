@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -11,7 +13,7 @@ import sandboxd
 from sandboxd_rest.http import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from sandboxd_rest.app import Dialect
 
@@ -80,7 +82,7 @@ def document(dialects: Iterable[Dialect]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     types: list[Any] = []
     for dialect in dialects:
-        paths |= dialect.paths
+        paths |= {path: _complete(path, item) for path, item in dialect.paths.items()}
         types += dialect.types
     _, schemas = msgspec.json.schema_components(types, ref_template=_REFERENCE)
     return {
@@ -96,6 +98,22 @@ def document(dialects: Iterable[Dialect]) -> dict[str, Any]:
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _complete(path: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """A path's item, whose operations know all the parameters in the path."""
+    found = dict(item)
+    for method, what in item.items():
+        given = list(what.get("parameters", ())) if isinstance(what, Mapping) else []
+        names = [one["name"] for one in given]
+        missing = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in re.findall(r"\{(\w+)\}", path)
+            if name not in names
+        ]
+        if missing:
+            found[method] = {**what, "parameters": [*missing, *given]}
+    return found
 
 
 def page(described: Mapping[str, Any]) -> Response:
