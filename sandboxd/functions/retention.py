@@ -8,12 +8,14 @@ nobody can push another's results out. Everything here runs in the thread of the
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sandboxd.protocol.errors import LIMIT_EXCEEDED, RequestError
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
 
     from sandboxd.functions.model import Retention
 
@@ -43,6 +45,14 @@ class Removed:
     def __init__(self) -> None:
         self.count = 0
         self.contents: set[str] = set()
+
+
+def steps(retention: Retention, now_ns: int) -> tuple[Callable[[sqlite3.Connection], Removed], ...]:
+    """What is to be done from time to time; each until it removes nothing more."""
+    return (
+        partial(expire_age, before_ns=now_ns - retention.age_ns),
+        partial(make_room, retention=retention),
+    )
 
 
 def expire_age(connection: sqlite3.Connection, before_ns: int) -> Removed:

@@ -1,10 +1,9 @@
 """The store: everything about functions that outlives the daemon.
 
 What is durable when: contents are on the disk before a row names them (see `contents`), a row is
-when the method that wrote it returns (see `database`), and the key file before anything is
-encrypted with it (see `secrets`). Nothing else is promised, and nothing else is believed: what a
-crash leaves besides are contents that no row names and files in the staging directory, and the next
-start removes both.
+when the method that wrote it returns (see `database`), the key file before anything is encrypted
+with it (see `secrets`). What a crash leaves besides are contents that no row names and files in the
+staging directory; the next start removes both.
 """
 
 from __future__ import annotations
@@ -74,8 +73,9 @@ class Store:
             if isinstance(exc, RequestError):
                 raise HostError(str(exc)) from exc
             raise
-        functions = FunctionRows(vault, contents)
-        return cls(database, contents, functions, ring, retention or Retention())
+        return cls(
+            database, contents, FunctionRows(vault, contents), ring, retention or Retention()
+        )
 
     def __init__(
         self,
@@ -282,14 +282,8 @@ class Store:
     async def expire(self, now_ns: int) -> int:
         """Remove what retention does not keep, and contents nobody names; how many executions."""
         count = 0
-        before = now_ns - self._retention.age_ns
-        for work in (
-            partial(retention.expire_age, before_ns=before),
-            partial(retention.make_room, retention=self._retention),
-        ):
-            removed = None
-            while removed is None or removed.count:
-                removed = await self._database.write(work)
+        for step in retention.steps(self._retention, now_ns):
+            while (removed := await self._database.write(step)).count:
                 await self._discard(removed.contents)
                 count += removed.count
         await self._discard(self._contents.abandoned())
