@@ -144,13 +144,13 @@ enum {
  * 1 and 2 are taken at all times, so that nothing opened later is found there by mistake. */
 static int close_inherited(struct init *init) {
     int sock = fcntl(init->sock, F_DUPFD_CLOEXEC, KEPT_FDS);
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int low = open("/dev/null", O_RDWR | O_CLOEXEC), null = fcntl(low, F_DUPFD_CLOEXEC, KEPT_FDS);
     init->cgroup = *init->plan->cgroup;
-    if (warm_keep(&init->warm, init->plan, WARM_FD, KEPT_FDS) < 0)
-        return -1;
     init->tree = init->plan->tree < 0 ? -1 : fcntl(init->plan->tree, F_DUPFD_CLOEXEC, KEPT_FDS);
-    if (sock < 0 || null < 0 || cgroup_keep_counters(&init->cgroup, FIRST_COUNTER_FD) < 0 ||
-        dup3(sock, SOCKET_FD, O_CLOEXEC) < 0 || take_standard_fds(null) < 0)
+    if (sock < 0 || null < 0 || warm_lift(&init->warm, init->plan, KEPT_FDS) < 0 ||
+        cgroup_keep_counters(&init->cgroup, FIRST_COUNTER_FD) < 0 ||
+        warm_place(&init->warm, WARM_FD) < 0 || dup3(sock, SOCKET_FD, O_CLOEXEC) < 0 ||
+        take_standard_fds(null) < 0)
         return -1;
     init->sock = SOCKET_FD;
     if (init->plan->tree >= 0 && (init->tree = dup3(init->tree, TREE_FD, O_CLOEXEC)) < 0)

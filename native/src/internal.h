@@ -226,8 +226,10 @@ struct warm_msg {
     uint64_t resident;
 };
 
-/* Keeps the plan's descriptors at numbers from `first`, or none where there is no interpreter. */
-int warm_keep(struct warm *warm, const struct slot_plan *plan, int first, int above);
+/* Takes the plan's descriptors out of the way of what is given low numbers, then to numbers from
+ * `first`; none where there is to be no interpreter. */
+int warm_lift(struct warm *warm, const struct slot_plan *plan, int above);
+int warm_place(struct warm *warm, int first);
 /* Closes the descriptors kept, whatever happens. */
 int warm_start(struct warm *warm, const struct slot_plan *plan, int slot_sock);
 /* Has it fork a prepared process, and waits until that and all it started are gone. */

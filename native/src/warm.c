@@ -29,25 +29,25 @@ static void close_files(struct warm *warm) {
         close_fd(&warm->fd[i]);
 }
 
-int warm_keep(struct warm *warm, const struct slot_plan *plan, int first, int above) {
+int warm_lift(struct warm *warm, const struct slot_plan *plan, int above) {
     const int from[WARM_FDS] = {plan->config->warm_program, plan->config->warm_module,
                                 plan->config->warm_known, plan->shared_fd};
     warm->pid = 0;
     warm->sock = -1;
-    for (int i = 0; i < WARM_FDS; i++)
-        warm->fd[i] = -1;
-    /* Above all that is kept first: one of them may be where another goes. */
-    for (int i = 0; plan->warm && i < WARM_FDS; i++)
-        if ((warm->fd[i] = fcntl(from[i], F_DUPFD_CLOEXEC, above)) < 0)
-            return -1;
     for (int i = 0; i < WARM_FDS; i++) {
-        if (!plan->warm) {
-            (void)close(first + i); /* whatever of the worker's it is */
-        } else if (dup3(warm->fd[i], first + i, O_CLOEXEC) < 0) {
+        warm->fd[i] = plan->warm ? fcntl(from[i], F_DUPFD_CLOEXEC, above) : -1;
+        if (plan->warm && warm->fd[i] < 0)
             return -1;
-        } else {
-            warm->fd[i] = first + i;
-        }
+    }
+    return 0;
+}
+
+int warm_place(struct warm *warm, int first) {
+    for (int i = 0; i < WARM_FDS; i++) {
+        if (warm->fd[i] < 0)
+            (void)close(first + i); /* whatever of the worker's it is */
+        else if ((warm->fd[i] = dup3(warm->fd[i], first + i, O_CLOEXEC)) < 0)
+            return -1;
     }
     return 0;
 }
