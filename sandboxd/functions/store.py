@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 DATABASE: Final = "functions.db"
 _ALL: Final = Filter()
+_KEPT: Final = Retention()
 
 
 class Store:
@@ -56,7 +57,7 @@ class Store:
     """
 
     @classmethod
-    async def open(cls, state: State, retention: Retention | None = None) -> Store:
+    async def open(cls, state: State, retention: Retention = _KEPT) -> Store:
         """Open what is in the state directory, which must be writable, or make it.
 
         Raises HostError when that is damaged, made by a later version, or not to be read.
@@ -73,9 +74,7 @@ class Store:
             if isinstance(exc, RequestError):
                 raise HostError(str(exc)) from exc
             raise
-        return cls(
-            database, contents, FunctionRows(vault, contents), ring, retention or Retention()
-        )
+        return cls(database, contents, FunctionRows(vault, contents), ring, retention)
 
     def __init__(
         self,

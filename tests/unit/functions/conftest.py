@@ -26,7 +26,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 @asynccontextmanager
 async def opened(state: State, retention: Retention | None = None) -> AsyncIterator[Store]:
-    store = await Store.open(state, retention)
+    store = await Store.open(state, retention or Retention())
     try:
         yield store
     finally:
