@@ -265,8 +265,7 @@ class Store:
     # -- contents
 
     async def put_content(self, data: bytes) -> str:
-        """Keep ``data``; answers with its SHA-256. It stays while something stored names it, and
-        for an hour until something does."""
+        """Keep ``data`` for an hour, and while a row names it; answers with its SHA-256."""
         return await self._contents.put(data)
 
     def uploads(self) -> AbstractAsyncContextManager[Put]:
@@ -291,8 +290,7 @@ class Store:
 
     async def _discard(self, names: Iterable[str]) -> None:
         """Remove those contents, committed rows permitting. Cancelled: it is done all the same."""
-        wanted = list(names)
-        if wanted:
+        if wanted := list(names):
             await self._read(self._contents.discard, wanted)
 
     async def _write(self, work: Callable[..., T], *args: object) -> T:
