@@ -6,12 +6,14 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PREFIX ?= /usr/local
 DESTDIR ?=
+# The host's name in the table of attacks.
+ATTACKED ?= cgroup v1
 VM_RUN ?= ../shared/vm/vm-run
 export PYTHON
 # CMake and pip have ideas of their own about these.
 unexport DESTDIR PREFIX
 
-.PHONY: help run test test-py test-c test-vm bench lint format man install clean check native
+.PHONY: help run test test-py test-c test-vm attacks bench lint format man install deb clean check native
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -42,6 +44,11 @@ test-c: $(READY) ## The C tests alone
 test-vm: native ## The integration tests on cgroup v2 under systemd, in a virtual machine
 	@VM_RUN=$(VM_RUN) TESTS="$(TESTS)" VM_ARGS="$(VM_ARGS)" tests/vm/run
 
+attacks: native ## Run every attack; write the table of the results, docs/attacks.md
+	@mkdir -p build
+	@$(PY) docs/attacks.py --tests | xargs $(PY) -m pytest --junitxml=build/attacks.xml; failed=$$?; \
+	$(PY) docs/attacks.py "$(ATTACKED)=build/attacks.xml" && exit $$failed
+
 bench: native ## Measure against the floor and every sandbox that is installed
 	@$(PY) tests/bench/run.py
 
@@ -59,7 +66,10 @@ man: $(READY) ## Build the man pages into build/man
 	@$(PY) docs/man.py build/man
 
 install: native ## Install for the whole machine, below PREFIX (/usr/local), with the systemd units
-	@INSTALL_ROOT=$(DESTDIR) INSTALL_PREFIX=$(PREFIX) .ci/install
+	@INSTALL_ROOT=$(DESTDIR) INSTALL_PREFIX=$(PREFIX) flock .ci .ci/install
+
+deb: native ## Build a Debian package into build/deb
+	@flock .ci .ci/deb
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) build sandboxd/libexec sandboxd/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,8 +1,10 @@
-"""Make attacks.md, the table of the attack suite: `attacks.py [--check] [NAME=RESULTS ...]`.
+"""Make attacks.md, the table of the attack suite: `attacks.py [--check] [NAME=RESULTS ...]`, or
+`attacks.py --tests`, which prints what pytest is to run for it. `make attacks` does both.
 
 What a case does is in tests/attacks/cases.py, its outcome in the docstrings of the tests. RESULTS
-is what `pytest --junitxml=RESULTS` wrote on the host called NAME; without any the results that
-attacks.md has already are kept. --check changes nothing and fails where the page is out of date.
+is what `pytest --junitxml=RESULTS` wrote on the host called NAME, which may be given several times;
+without any the results that attacks.md has already are kept. --check changes nothing and fails
+where the page is out of date.
 """
 
 import ast
@@ -34,7 +36,7 @@ cgroups, mounts, namespaces, descriptors and files of the host are as before
 has passed when all of them have; *not kept* marks what is not promised, shown by a test that would
 notice if it was kept.
 
-Run it: `make native && .venv/bin/python -m pytest {SUITE}`.
+Run it, and write this page anew: `make attacks`.
 """
 
 
@@ -155,10 +157,21 @@ def parsed(text: str) -> tuple[list[str], dict[str, list[str]]]:
     return table[0][5:], {cells[0]: cells[4:] for cells in table[2:]}
 
 
+def selection() -> list[str]:
+    """Everything that a case has as its test."""
+    return [SUITE, *sorted({name for names in ELSEWHERE.values() for name in names})]
+
+
 def main(arguments: list[str]) -> int:
+    if arguments == ["--tests"]:
+        print(*selection(), sep="\n")
+        return 0
     check = arguments[:1] == ["--check"]
-    hosts = dict(argument.split("=", 1) for argument in arguments[check:])
-    made = page({name: results(file) for name, file in hosts.items()})
+    hosts: dict[str, dict[str, Outcome]] = {}
+    for argument in arguments[check:]:
+        name, _, file = argument.partition("=")
+        hosts.setdefault(name, {}).update(results(file))
+    made = page(hosts)
     if check:
         return 0 if made == PAGE.read_text() else 1
     PAGE.write_text(made)

@@ -80,7 +80,8 @@ def descriptors(pid: int) -> list[str]:
             target = os.readlink(f"/proc/{pid}/fd/{fd}")
         except FileNotFoundError:
             continue
-        found.append(target.partition(":[")[0])
+        # A file that is built again meanwhile is the same descriptor still.
+        found.append(target.partition(":[")[0].removesuffix(" (deleted)"))
     return sorted(found)
 
 
