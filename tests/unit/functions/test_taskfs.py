@@ -67,7 +67,8 @@ def test_links_cannot_make_it_endless(tmp_path: Path, monkeypatch: pytest.Monkey
     ("name", "language"),
     [
         ("python", "python"), ("python3", "python"), ("Python-3.7.3", "python"),
-        ("go1.12", "golang"), ("golang", "golang"), ("c", "c"), ("c++", "cpp"), ("cpp", "cpp"), ("php7", "php7"),
+        ("go1.12", "golang"), ("golang", "golang"), ("c", "c"), ("c++", "cpp"), ("cpp", "cpp"),
+        ("php7", "php7"),
         ("php", "php7"), ("php8.2", "php7"), ("node", "nodejs"), ("busybox", "bash"),
         ("algol68", "algol68"), ("java 17", "java"), ("", None), ("3", None), ("c11x", None),
         ("plan9", None), ("../python", None),
