@@ -44,16 +44,15 @@ def operation(
     failures: Mapping[str, Any],
     body: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One method of a path: what it answers with 200, and with other codes."""
+    """One method of a path: what it answers with 200, and with other codes; NOTHING: no body."""
     shapes = {"200": ("OK", answer)}
     shapes |= {code: (_REASONS.get(code, "Error"), shape) for code, shape in failures.items()}
     found: dict[str, Any] = {
         "summary": summary,
         "responses": {
-            code: {
-                "description": reason,
-                "content": {"application/json": {"schema": dict(shape)}},
-            }
+            code: {"description": reason}
+            if shape is NOTHING
+            else {"description": reason, "content": {"application/json": {"schema": dict(shape)}}}
             for code, (reason, shape) in shapes.items()
         },
     }
@@ -62,6 +61,7 @@ def operation(
     return found
 
 
+NOTHING: Final[Mapping[str, Any]] = {}
 _REASONS: Final = {
     "400": "The request is wrong; the message says where.",
     "401": "There is no such key.",
@@ -146,6 +146,8 @@ def _operation(path: str, method: str, what: Mapping[str, Any]) -> str:
 
 
 def _shown_content(what: Mapping[str, Any]) -> str:
+    if "content" not in what:
+        return "nothing"
     (content,) = what["content"].values()
     return _shown(content["schema"])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.routing import Route
 
 from sandboxd_rest.app import Dialect
-from sandboxd_rest.openapi import array, json_body, operation, reference
+from sandboxd_rest.openapi import NOTHING, array, json_body, operation, reference
 from sandboxd_rest.pythia import models
 from sandboxd_rest.pythia.asking import Methods, empty_body
 from sandboxd_rest.pythia.callbacks import Callbacks
@@ -34,7 +34,6 @@ _TYPES: Final = (
     models.PythiaTaskCreation,
     models.PythiaTaskEntry,
 )
-_EMPTY: Final = {"description": "nothing; the header Sandboxd-Message says why"}
 
 
 def dialect(config: Config, link: Link) -> Dialect:
@@ -77,9 +76,9 @@ def dialect(config: Config, link: Link) -> Dialect:
 def _described() -> dict[str, Any]:
     submission = json_body(models.PythiaSubmission)
     result = reference(models.PythiaResult)
-    failures = {"400": _EMPTY, "503": _EMPTY}
-    missing = {"404": _EMPTY, **failures}
-    unread = {"503": _EMPTY}
+    failures = {"400": NOTHING, "503": NOTHING}
+    missing = {"404": NOTHING, **failures}
+    unread = {"503": NOTHING}
     task = json_body(models.PythiaTaskCreation)
     return {
         "/api/environments": {
@@ -94,11 +93,11 @@ def _described() -> dict[str, Any]:
         },
         "/api/tasks": {
             "get": operation("The tasks there are.", array(models.PythiaTaskEntry), unread),
-            "post": operation("Make a task.", _EMPTY, failures, task),
+            "post": operation("Make a task.", NOTHING, failures, task),
         },
         "/api/tasks/{taskid}": {
             "get": operation("Describe a task.", reference(models.PythiaTask), missing),
-            "delete": operation("Delete a task.", _EMPTY, missing),
+            "delete": operation("Delete a task.", NOTHING, missing),
         },
         "/api/tasks/{taskid}/execute": {
             "post": operation("Execute a task.", result, missing, submission)
