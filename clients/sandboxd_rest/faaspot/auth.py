@@ -6,14 +6,12 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Final
 
-from sandboxd_rest.faaspot.errors import refusal
+from sandboxd_rest.faaspot.errors import CHALLENGE, refusal
 
 if TYPE_CHECKING:
     from sandboxd_rest.http import Request
 
 MAX_SECRET: Final = 128
-# Not `Basic`, which would make a browser ask its user and keep the answer.
-_CHALLENGE: Final = ((b"www-authenticate", b"Token"),)
 _HOW: Final = "make a key with `sandboxctl keys create` and send `Authorization: Token KEY`"
 
 
@@ -23,7 +21,7 @@ def secret(request: Request) -> str:
     scheme, _, given = value.partition(" ")
     given = given.strip()
     if not value:
-        raise refusal(401, "not_authenticated", f"this needs a key: {_HOW}", _CHALLENGE)
+        raise refusal(401, "not_authenticated", f"this needs a key: {_HOW}", CHALLENGE)
     match scheme.lower():
         case "token" | "bearer":
             found = given
@@ -49,4 +47,4 @@ def _password(text: str) -> str:
 
 def _wrong(problem: str) -> Exception:
     text = f"Authorization is not understood: {problem}; {_HOW}"
-    return refusal(401, "authentication_failed", text, _CHALLENGE)
+    return refusal(401, "authentication_failed", text, CHALLENGE)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
+from sandboxd.protocol.errors import PERMISSION_DENIED, RequestError
 from sandboxd_rest.app import of_daemon
 from sandboxd_rest.faaspot.models import FaaspotError
 from sandboxd_rest.http import Headers, Refusal
 
-if TYPE_CHECKING:
-    from sandboxd.protocol.errors import RequestError
-
+# Not `Basic`, which would make a browser ask its user and keep the answer.
+CHALLENGE: Final = ((b"www-authenticate", b"Token"),)
 # For what was refused before it was known what it is about.
 _CODES: Final = {
     400: "invalid_argument",
@@ -52,6 +52,8 @@ def invalid(message: str) -> CodedRefusal:
 def refused_by_daemon(error: RequestError) -> CodedRefusal:
     """What the daemon refused, with its own code."""
     plain = of_daemon(error)
+    if error.code == PERMISSION_DENIED and error.data.get("field") == "key":
+        return refusal(401, "authentication_failed", plain.message, CHALLENGE)
     return refusal(plain.status, error.code, plain.message, plain.headers)
 
 
