@@ -102,7 +102,7 @@ static void on_stats(struct worker *worker) {
     stats->warm = 0;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         const struct slot *slot = &worker->slot[i];
-        stats->warm += slot->warm;
+        stats->warm += slot->warm && slot->state != SLOT_DYING;
         if (slot->active)
             stats->running++;
         else if (slot->held_by)

@@ -132,7 +132,8 @@ def test_no_process_outlives_its_program(one: Client, end: str) -> None:
         python(one, SURVIVORS + end, wall_time_ns=SECOND // 2)
         count = "print(len([n for n in __import__('os').listdir('/proc') if n.isdigit()]))"
         assert output(one, count) == "1\n"
-    assert one.stats()["slots"]["slots_made"] == made
+    if not end.startswith("time"):  # After a limit, that depends on how quick init could be.
+        assert one.stats()["slots"]["slots_made"] == made
 
 
 def test_a_fork_bomb(one: Client) -> None:

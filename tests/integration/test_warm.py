@@ -14,6 +14,9 @@ from support.jobs import MIB, SECOND
 WARM = "import os\nassert b'main.py' not in open('/proc/self/cmdline', 'rb').read(), 'not warm'\n"
 
 
+TICK_NS = 10_000_000
+
+
 @pytest.fixture(scope="module")
 def warm(require_sandbox: None) -> Iterator[Daemon]:
     with running(jobs=2, warm_slots=2, limits={"wall_time_ns": 5 * SECOND}) as daemon:
@@ -229,7 +232,8 @@ while time.process_time() < 0.1:
 """
     result = python(client, source)
     assert 0.1 * SECOND <= result.cpu_time_ns < 0.2 * SECOND, result
-    assert python(client, "pass").cpu_time_ns < 0.05 * SECOND
+    # A kernel that counts in ticks may be wrong by one.
+    assert python(client, "pass").cpu_time_ns < started(client, "pass").cpu_time_ns + TICK_NS
 
 
 def test_what_an_interpreter_reads_when_it_starts_starts_it_anew(client: Client) -> None:
