@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sandboxd.connection import LATER
 from sandboxd.functions import authorise, callers, outcome
-from sandboxd.functions.definitions import to_json
+from sandboxd.functions.definitions import check_call, to_json
 from sandboxd.functions.prepared import Call, lowered
 from sandboxd.later import later
 from sandboxd.protocol.errors import RequestError, invalid
@@ -78,6 +78,7 @@ def _call(
     authorise.require(caller, "function.call", authorise.of_function(function), what)
     if any(port.required for port in function.inputs):
         raise invalid("name", "the function has required inputs; use execution.run")
+    check_call(function.kind, params.args, params.stdin)
     key, limits = caller.key, params.limits
     if key is not None:
         limits = lowered(callers.limits(key), limits)

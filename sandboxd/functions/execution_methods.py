@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from sandboxd.functions import authorise, callers, shown
-from sandboxd.functions.definitions import to_json
+from sandboxd.functions.definitions import check_call, to_json
 from sandboxd.functions.execution_views import found_execution, view
 from sandboxd.functions.executions import wrong_state
 from sandboxd.functions.model import Execution, ExecutionFile
@@ -166,7 +166,9 @@ async def _start(
     row = await found_execution(service, caller, "execution.start", params.id)
     if row.status != "pending" or row.submitted_ns:
         raise wrong_state(row.status, "it was started already; make a new one to run it again")
-    _require_inputs(await _of(service, row), {file.id for file in row.inputs})
+    prepared = await _of(service, row)
+    check_call(prepared.function.kind, params.args, params.stdin)
+    _require_inputs(prepared, {file.id for file in row.inputs})
     executions = service.opened.executions
     # The key that made it is the one that it counts for, whoever starts it.
     key = caller.key if caller.key is not None and caller.key.id == row.key_id else None
@@ -201,6 +203,7 @@ async def _run(service: Functions, caller: Principal, params: ExecutionRunParams
     args = _args(params.args, "args")
     stdin = text_or_bytes(params.stdin, "stdin") if params.stdin else b""
     prepared = await _function(service, caller, params)
+    check_call(prepared.function.kind, params.args, params.stdin)
     async with service.opened.store.uploads() as put:
         inputs = await _uploaded(put, prepared, params)
         row = _new(
@@ -258,6 +261,7 @@ async def _run_many(
     _require_inputs(prepared, set())
     rows = []
     for n, value in enumerate(params.calls):
+        check_call(prepared.function.kind, value, None)
         args = _args(value, f"calls[{n}]")
         rows.append(_new(caller, prepared, params.limits, submitted=True, args=args))
         if n % _CALLS_PER_TURN == _CALLS_PER_TURN - 1:

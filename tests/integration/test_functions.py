@@ -472,3 +472,19 @@ async def test_the_client_for_trio(daemon: Daemon, client: Client) -> None:
         assert (await other.execution(row["id"]))["result"] == "3"
         with pytest.raises(RequestError):
             await other.delete_function("none")
+
+
+def test_what_a_kind_would_never_see_is_refused(client: Client) -> None:
+    define(client, ECHO)
+    client.create_function("p", "program", command=["cat"])
+    for call in (client.call_function, client.run_function):
+        assert refused("invalid_argument", call, "f", stdin="x").data == {"field": "stdin"}
+        assert refused("invalid_argument", call, "p", [1]).data == {"field": "args"}
+        call("p", {})
+    assert client.call_function("p", stdin="abc", log=True)["log"] == b"abc"
+    run = client.run_function("p", stdin=b"\xff" * 100_000, wait=True, log=True)
+    assert run["log"] == b"\xff" * 100_000
+    id = client.create_execution("p")["id"]
+    assert refused("invalid_argument", client.start_execution, id, [1]).data == {"field": "args"}
+    client.start_execution(id, stdin="now")
+    assert client.wait_execution(id, log=True)["log"] == b"now"
