@@ -512,10 +512,10 @@ def test_outputs_are_for_who_asked_and_no_page_of_ours(world: World) -> None:
 
 
 def test_too_many_files_at_once(world: World, tmp_path: Path) -> None:
-    """A client that does not take what it asked for holds the only place."""
+    """A client that does not send what it said it would holds all the memory for it."""
     import socket
 
-    settings = {"max_transfers": 1, "plain_http": True}
+    settings = {"max_transfer_bytes": 10, "plain_http": True}
     with running(world.daemon.socket, pifop=settings, write_timeout_ns="2s") as gateway:
         call = Caller(gateway, world.key)
         id = call.ok("POST", "/joe/tsp/executions")["id"]

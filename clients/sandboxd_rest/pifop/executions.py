@@ -40,7 +40,7 @@ class Executions:
         self._link = link
         self._settings = settings
         self._positions = Positions()
-        self._places = _Places(settings.max_transfers)
+        self._places = Places(settings.max_transfer_bytes)
 
     async def create(self, request: Request) -> Response:
         """POST executions."""
@@ -64,7 +64,7 @@ class Executions:
             raise Refusal(
                 409, "inputs are uploaded before the start; make a new execution for other ones"
             )
-        place = self._places.take(bearer(request))
+        place = self._places.take(bearer(request), self._size(request))
         try:
             answer = await ask(
                 self._link,
@@ -113,9 +113,10 @@ class Executions:
         info = await self._named(request)
         if info["status"] != _ENDED:
             raise Refusal(409, "outputs are there when the execution has ended; it has not yet")
-        place = self._places.take(bearer(request))
+        name = request.path_params["output"]
+        size = sum(output["bytes"] for output in info["outputs"] if output["id"] == name)
+        place = self._places.take(bearer(request), size)
         try:
-            name = request.path_params["output"]
             found = await ask(self._link, request, "execution.output", id=info["id"], output=name)
         except BaseException:
             place()
@@ -144,12 +145,20 @@ class Executions:
             raise Refusal(404, f"{named['space']}/{named['name']} has no execution {id}")
         return info
 
+    def _size(self, request: Request) -> int:
+        """Of the body, at most. Raises Refusal."""
+        most = self._settings.max_input_bytes
+        said = request.headers.get(b"content-length", b"")
+        if not said.isdigit():
+            return most
+        size = int(said[:20])
+        if size > most:
+            raise _too_large(most)
+        return size
+
     async def _input(self, request: Request) -> bytes:
         """The body, which may be larger than other requests. Raises Refusal."""
         most = self._settings.max_input_bytes
-        said = request.headers.get(b"content-length", b"0")
-        if said.isdigit() and int(said[:20]) > most:
-            raise _too_large(most)
         request.body_limit = most
         request.body_timeout_s = self._settings.input_timeout_ns / 1e9
         try:
@@ -158,26 +167,31 @@ class Executions:
             raise _too_large(most) if exc.of_body else exc from None
 
 
-class _Places:
-    """How many files are in memory at once. Who has one key gets half of the places at most."""
+class Places:
+    """The memory for files on their way. Who has one key gets half of it at most, but for one file
+    at a time, which may be as large as it is."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._most_each = (most + 1) // 2
-        self._taken: Counter[str] = Counter()
+        self._taken = 0
+        self._by_key: Counter[str] = Counter()
 
-    def take(self, key: str) -> Callable[[], None]:
-        """A place; call what is returned, once, to give it back. Raises Refusal (503) when there
-        is none."""
-        if self._taken.total() >= self._most or self._taken[key] >= self._most_each:
+    def take(self, key: str, size: int) -> Callable[[], None]:
+        """Room for a file; call what is returned, once, to give it back. Raises Refusal (503) when
+        there is none."""
+        own = self._by_key[key]
+        full = self._taken and self._taken + size > self._most
+        if full or (own and own + size > self._most // 2):
             raise Refusal(503, "too many files are on their way; try again", retry_after(_RETRY_S))
-        self._taken[key] += 1
-        return partial(self._give_back, key)
+        self._taken += size
+        self._by_key[key] += size
+        return partial(self._give_back, key, size)
 
-    def _give_back(self, key: str) -> None:
-        self._taken[key] -= 1
-        if not self._taken[key]:
-            del self._taken[key]
+    def _give_back(self, key: str, size: int) -> None:
+        self._taken -= size
+        self._by_key[key] -= size
+        if not self._by_key[key]:
+            del self._by_key[key]
 
 
 def content_type(path: str) -> bytes:

@@ -20,7 +20,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Serve it without HTTPS, too: keys then travel for everybody on the way to read."""
     max_input_bytes: Annotated[int, Meta(ge=1, le=_MOST_INPUT)] = 16 * _MIB
     """The largest input file."""
-    max_transfers: Annotated[int, Meta(ge=1, le=1024)] = 8
-    """Inputs and outputs held in memory at once; more are answered with 503."""
+    max_transfer_bytes: Annotated[int, Meta(ge=1, le=2**40)] = 128 * _MIB
+    """Inputs and outputs in memory at once, all together; more are answered with 503."""
     input_timeout_ns: Annotated[int, Meta(ge=1, le=2**63 - 1)] = 60 * 1_000_000_000
     """For a whole input to come."""

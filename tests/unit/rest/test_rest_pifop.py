@@ -13,7 +13,7 @@ from sandboxd.protocol.errors import BUSY, INVALID_ARGUMENT, PERMISSION_DENIED, 
 from sandboxd_rest.http import Refusal, Request
 from sandboxd_rest.pifop import models, paths
 from sandboxd_rest.pifop.asking import admit, bearer, error_body, flag, query, refusal
-from sandboxd_rest.pifop.executions import _Places, content_type
+from sandboxd_rest.pifop.executions import Places, content_type
 from sandboxd_rest.pifop.functions import _limits, _native, _shown
 from sandboxd_rest.pifop.increments import Positions, whole_characters
 
@@ -244,18 +244,28 @@ def test_types_of_outputs(path: str, kind: str) -> None:
     assert content_type(path) == kind.encode()
 
 
-def test_one_key_gets_half_of_the_places() -> None:
-    places = _Places(4)
-    first, second = places.take("a"), places.take("a")
+def test_one_key_gets_half_of_the_memory() -> None:
+    places = Places(100)
+    first = places.take("a", 30)
+    places.take("a", 20)
     with pytest.raises(Refusal) as caught:
-        places.take("a")
+        places.take("a", 1)
     assert caught.value.status == 503
-    places.take("b")
-    places.take("c")
+    places.take("b", 50)
     with pytest.raises(Refusal):
-        places.take("d")
+        places.take("c", 1)
     first()
-    places.take("d")
-    second()
-    places.take("a")
-    _Places(1).take("a")
+    places.take("c", 30)
+    with pytest.raises(Refusal):
+        places.take("d", 1)
+
+
+def test_a_file_that_is_larger_than_that_goes_alone() -> None:
+    places = Places(100)
+    alone = places.take("a", 1000)
+    for key in ("a", "b"):
+        with pytest.raises(Refusal):
+            places.take(key, 1)
+    alone()
+    places.take("b", 60)
+    places.take("a", 40)
