@@ -282,6 +282,24 @@ def test_limits(pythia: Pythia) -> None:
     assert limits == {"time": 60, "memory": 64, "disk": 50, "output": 1024}
 
 
+def test_a_daemon_that_allows_less() -> None:
+    second = 10**9
+    settings: dict[str, Any] = {
+        "jobs": 1,
+        "limits": {"wall_time_ns": second, "cpu_time_ns": second, "memory_bytes": 16 * 2**20},
+        "max_limits": {
+            "wall_time_ns": 2 * second, "cpu_time_ns": second, "memory_bytes": 16 * 2**20,
+        },
+    }  # fmt: skip
+    with daemons.running(**settings) as daemon, running(daemon.socket) as gateway:
+        pythia = Pythia(gateway)
+        assert pythia.outcome("echo Start; sleep 9") == ("timeout", "Start\n")
+        for limits in ({"time": 3}, {"memory": 17}, {"output": 2**30}):
+            answer = pythia.create(taskid="x", environment="bash", limits=limits)
+            assert answer.status == 400, limits
+            assert "this server allows" in answer.headers["sandboxd-message"]
+
+
 # -- taskfs --------------------------------------------------------------------------------------
 
 

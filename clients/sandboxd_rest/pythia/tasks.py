@@ -103,8 +103,9 @@ class Tasks:
         return NOTHING
 
     async def _create(self, task: PythiaTaskCreation) -> None:
-        limits = self._limits(task.limits)
+        # This asks the daemon, whose limits are known from then on.
         environment = await self._environments.resolve(task.environment)
+        limits = self._limits(task.limits)
         params: dict[str, Any] = {
             "space": SPACE,
             "name": task.taskid,
