@@ -177,15 +177,16 @@ def _run(connection: sqlite3.Connection, batch: list[_Item[Any]]) -> None:
     writes = [item for item in batch if item.writes]
     if not writes:
         return
-    if not _commit(connection, writes) and len(writes) > 1:
+    failure = _commit(connection, writes)
+    if len(writes) > 1 and failure is not None and _code(failure) not in _BUSY:
         # One that was too much for the disk must not be the ruin of the others.
         for item in writes:
             _commit(connection, [item])
     _deliver(writes)
 
 
-def _commit(connection: sqlite3.Connection, items: Sequence[_Item[Any]]) -> bool:
-    """One transaction. False: it failed as a whole, each of ``items`` with the same error."""
+def _commit(connection: sqlite3.Connection, items: Sequence[_Item[Any]]) -> Exception | None:
+    """One transaction. The answer is why it failed as a whole, which each of ``items`` has then."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         for item in items:
@@ -204,8 +205,8 @@ def _commit(connection: sqlite3.Connection, items: Sequence[_Item[Any]]) -> bool
                 connection.execute("ROLLBACK")
         for item in items:
             item.error = exc
-        return False
-    return True
+        return exc
+    return None
 
 
 def _deliver(items: list[_Item[Any]]) -> None:
@@ -262,9 +263,14 @@ _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def _code(error: Exception) -> int:
+    """Without what SQLite has extended it by; 0 for an error of something else."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def explain(error: sqlite3.Error, path: Path) -> RequestError:
     """What to tell the client, and the administrator in the log."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = _code(error)
     _log.error("the database failed %s", fields(path=path, why=str(error)))
     if code == sqlite3.SQLITE_FULL:
         text = f"the disk with {path.parent} is full: free some space, or delete executions"

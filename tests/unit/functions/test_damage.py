@@ -5,6 +5,7 @@
 import os
 import resource
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,14 +129,26 @@ async def test_a_damaged_head(state: State, at: int) -> None:
     assert "move it away" in str(caught.value)
 
 
-async def test_another_program_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_program_writes(store: Store) -> None:
     await store._database.read(
-        lambda connection: connection.execute("PRAGMA busy_timeout = 50").fetchall()
+        lambda connection: connection.execute("PRAGMA busy_timeout = 100").fetchall()
     )
     other = sqlite3.connect(store._database._path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     text = await refused("busy", store.add_function(a_function()))
     assert "in use by another program" in text
+    outcomes: list[str] = []
+
+    async def add(name: str) -> None:
+        await refused("busy", store.add_function(a_function(name=name)))
+        outcomes.append(name)
+
+    began = time.monotonic()
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(add, f"f{number}")
+    assert len(outcomes) == 100
+    assert time.monotonic() - began < 3  # They wait together, not one after the other.
     assert await store.functions(TENANT) == []
     other.execute("ROLLBACK")
     other.close()
