@@ -1,7 +1,8 @@
 """Which executions are kept: those that have not ended, and of the others the youngest.
 
-Where all tenants together have too much, the one that has most loses its oldest first, so that
-nobody can push another's results out. Everything here runs in the thread of the database.
+Where all tenants together have too much, the one that has most loses its oldest, and is refused
+more when it has nothing to lose: nobody can push another's results out, or keep others from having
+any. Everything here runs in the thread of the database.
 """
 
 # ruff: noqa: S608 - What is put into statements are conditions from below.
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from sandboxd.functions.model import Retention
+    from sandboxd.functions.model import Execution, Retention
 
 STEP: Final = 200
 """How many are removed in one go: others wait meanwhile."""
@@ -31,6 +32,12 @@ _OLDEST: Final = (
     " ORDER BY ended_ns LIMIT ?"
 )
 # Created, perhaps with inputs, and never started.
+_CREATED: Final = (
+    "SELECT sequence FROM executions INDEXED BY executions_unfinished"
+    " WHERE tenant = ? AND status = 'pending' AND status <> 'ended' AND submitted_ns = 0"
+    " ORDER BY sequence LIMIT ?"
+)
+# The same, for so long that nobody will.
 _ABANDONED: Final = (
     "SELECT sequence FROM executions INDEXED BY executions_unfinished"
     " WHERE tenant = ? AND status = 'pending' AND status <> 'ended' AND submitted_ns = 0"
@@ -68,51 +75,54 @@ def expire_age(connection: sqlite3.Connection, before_ns: int) -> Removed:
     return removed
 
 
-def make_room(connection: sqlite3.Connection, retention: Retention, keep: int = 0) -> Removed:
-    """Remove at most `STEP` where there are too many, or they are too large. ``keep`` is the
-    sequence of one that stays."""
+def make_room(
+    connection: sqlite3.Connection, retention: Retention, cause: Execution | None = None
+) -> Removed:
+    """Remove at most `STEP` where there are too many, or they are too large.
+
+    ``cause`` is what has become more: it stays. What was created and not started goes, too, but
+    not of that tenant.
+    """
+    keep = 0 if cause is None else cause.sequence
     removed = Removed()
-    while removed.count < STEP:
-        count, size = _totals(connection)
-        if count <= retention.count and size <= retention.bytes:
+    while removed.count < STEP and (surplus := _surplus(connection, retention)):
+        column, count = surplus
+        wanted = min(count, STEP - removed.count)
+        tenant = _most(connection, column)
+        rows = connection.execute(_OLDEST, (tenant, _ALWAYS, keep, wanted)).fetchall()
+        if not rows and (cause is None or tenant != cause.tenant):
+            rows = connection.execute(_CREATED, (tenant, wanted)).fetchall()
+        if not rows:
             break
-        order = "executions" if count > retention.count else "execution_bytes"
-        if not _remove_from_most(connection, order, keep, removed, count - retention.count):
-            break
+        _remove(connection, rows, removed)
     return removed
 
 
-def require_room(connection: sqlite3.Connection, retention: Retention) -> Removed:
-    """As `make_room`. Raises RequestError `limit_exceeded` when there is too much all the same: of
-    what has not ended, nothing is removed."""
-    removed = make_room(connection, retention)
-    count, size = _totals(connection)
-    if count > retention.count or size > retention.bytes:
+def require_room(connection: sqlite3.Connection, retention: Retention, cause: Execution) -> Removed:
+    """As `make_room`. Raises RequestError `limit_exceeded` when there is too much all the same, and
+    most of it is that tenant's."""
+    removed = make_room(connection, retention, cause)
+    surplus = _surplus(connection, retention)
+    if surplus and _most(connection, surplus[0]) == cause.tenant:
         text = "no more executions can be kept: wait for the end of some, or delete some"
         raise RequestError(LIMIT_EXCEEDED, text)
     return removed
 
 
-def _remove_from_most(
-    connection: sqlite3.Connection, order: str, keep: int, removed: Removed, surplus: int
-) -> bool:
-    """From the tenant that has most and has something that can be removed."""
-    tenants = connection.execute(f"SELECT tenant FROM usage ORDER BY {order} DESC").fetchall()
-    # By size one at a time, to see what it gave.
-    wanted = max(1, min(surplus, STEP - removed.count)) if order == "executions" else 1
-    for (tenant,) in tenants:
-        rows = connection.execute(_OLDEST, (tenant, _ALWAYS, keep, wanted)).fetchall()
-        if rows:
-            _remove(connection, rows, removed)
-            return True
-    return False
-
-
-def _totals(connection: sqlite3.Connection) -> tuple[int, int]:
+def _surplus(connection: sqlite3.Connection, retention: Retention) -> tuple[str, int] | None:
+    """What there is too much of, and how many executions are surely to be removed for it."""
     count, size = connection.execute(
         "SELECT ifnull(sum(executions), 0), ifnull(sum(execution_bytes), 0) FROM usage"
     ).fetchone()
-    return int(count), int(size)
+    if count > retention.count:
+        return "executions", count - retention.count
+    return ("execution_bytes", 1) if size > retention.bytes else None
+
+
+def _most(connection: sqlite3.Connection, column: str) -> int:
+    """The tenant that has most of it."""
+    statement = f"SELECT tenant FROM usage ORDER BY {column} DESC LIMIT 1"
+    return int(connection.execute(statement).fetchone()[0])
 
 
 def _remove(connection: sqlite3.Connection, rows: list[tuple[int]], removed: Removed) -> None:

@@ -158,11 +158,13 @@ class Store:
         return (await self.add_executions([execution]))[0]
 
     async def add_executions(self, executions: Sequence[Execution]) -> list[Execution]:
-        """All of them or none."""
+        """All of them, which are of one tenant, or none."""
+        if not executions:
+            return []
 
         def work(connection: sqlite3.Connection) -> tuple[list[Execution], Removed]:
             stored = [self._executions.add(connection, one) for one in executions]
-            return stored, retention.require_room(connection, self._retention)
+            return stored, retention.require_room(connection, self._retention, stored[-1])
 
         stored, removed = await self._database.write(work)
         self._contents.unpin(file.sha256 for one in stored for file in one.inputs)
@@ -185,7 +187,7 @@ class Store:
         def work(connection: sqlite3.Connection) -> tuple[Execution, Execution, Removed]:
             old = self._executions.get(connection, id)
             new = self._executions.add_input(connection, id, file)
-            return old, new, retention.require_room(connection, self._retention)
+            return old, new, retention.require_room(connection, self._retention, new)
 
         old, new, removed = await self._database.write(work)
         self._contents.unpin([file.sha256])
@@ -197,7 +199,7 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> tuple[Execution, Removed]:
             ended = self._executions.end(connection, id, outcome)
-            return ended, retention.make_room(connection, self._retention, ended.sequence)
+            return ended, retention.make_room(connection, self._retention, ended)
 
         ended, removed = await self._database.write(work)
         self._contents.unpin(file.sha256 for file in outcome.outputs)

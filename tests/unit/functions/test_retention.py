@@ -99,6 +99,37 @@ async def test_who_has_most_loses_first(state: State) -> None:
         assert len(await ids(store, OTHER)) == 7
 
 
+async def test_who_fills_it_with_what_is_never_started(state: State) -> None:
+    """Nobody else loses anything, and everybody else can go on."""
+    async with opened(state, Retention(bytes=100_000)) as store:
+        mine = await store.add_function(a_function())
+        theirs = await store.add_function(a_function(tenant=OTHER))
+        kept = [await ended(store, mine, NOW + number) for number in range(3)]
+        loaded: list[str] = []
+
+        async def load() -> None:
+            new = await store.add_execution(an_execution(theirs, created_ns=NOW))
+            data = random.randbytes(30_000)
+            async with store.uploads() as put:
+                file = ExecutionFile("in", "in", await put(data), len(data))
+                await store.add_input(new.id, file)
+            loaded.append(new.id)
+
+        for _ in range(3):
+            await load()
+        with pytest.raises(RequestError) as caught:
+            await load()
+        assert caught.value.code == "limit_exceeded"
+        assert await ids(store) == kept
+        kept += [await ended(store, mine, NOW + 10 + number, b"x" * 10_000) for number in range(3)]
+        assert await ids(store) == kept
+        assert set(loaded[1:]) <= set(await ids(store, OTHER))
+        assert loaded[0] not in await ids(store, OTHER)
+        running = await store.add_execution(an_execution(mine))
+        await store.change_execution(running.id, status="running")
+        assert await store.expire(NOW) == 0
+
+
 async def test_contents_go_with_what_named_them(store: Store) -> None:
     function = await store.add_function(a_function())
     file = ExecutionFile("in", "in", await store.put_content(b"input"), 5)

@@ -281,6 +281,7 @@ async def test_all_executions_or_none(store: Store) -> None:
     good = [an_execution(function) for _ in range(3)]
     await refused("exists", store.add_executions([*good, good[0]]))
     assert await store.executions(TENANT) == []
+    assert await store.add_executions([]) == []
     stored = await store.add_executions(good)
     sequences = [one.sequence for one in stored]
     assert sequences == sorted(set(sequences))
