@@ -186,6 +186,8 @@ def _fish_commands(spec: CommandSpec, when: str) -> list[str]:
         seen = f"__fish_seen_subcommand_from {inner.word}"
         if spec.name:
             seen = f"__fish_seen_subcommand_from {spec.word}; and {seen}"
+        elif around := [group.word for group in _groups() if inner.word in group.commands]:
+            seen = f"{seen}; and not __fish_seen_subcommand_from {' '.join(around)}"
         if inner.commands:
             lines += _fish_commands(
                 inner, f"{seen}; and not __fish_seen_subcommand_from {' '.join(inner.commands)}"

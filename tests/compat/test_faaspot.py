@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -344,7 +346,7 @@ def test_what_is_too_large(faaspot: Faaspot) -> None:
     faaspot.create("size.py", "def main(args, context):\n    return len(args['a'])\n")
     large = {"a": "x" * 1_000_000}
     assert faaspot.ok("POST", "sync/functions/size.py/rpc/", large) == 1_000_000
-    huge = {"a": "x" * (17 * 1024 * 1024)}
+    huge = {"a": "x" * 100_000_000}
     for path in ("functions/size.py/rpc/", "sync/functions/size.py/rpc/"):
         error = faaspot.refused(400, "POST", path, huge)
         assert "too large" in error["message"]
@@ -529,3 +531,32 @@ def test_no_daemon(daemon: Daemon) -> None:
     assert answer.status == 503
     assert answer.headers["retry-after"] == "1"
     assert answer.json["detail"] == answer.message
+
+
+def test_who_has_no_key_sends_nothing_large(faaspot: Faaspot) -> None:
+    """The answer comes although the body never does."""
+    for key, status in ((b"x" * 43, b" 401 "), (faaspot.key.encode(), b" 408 ")):
+        with socket.create_connection(("127.0.0.1", faaspot.gateway.port), 30) as connection:
+            connection.sendall(
+                b"PUT /v1/functions/ HTTP/1.1\r\nhost: localhost\r\nauthorization: Token " + key
+                + b"\r\ncontent-length: 10000000\r\n\r\n{"
+            )  # fmt: skip
+            assert status in connection.recv(4096)
+
+
+def test_more_large_requests_than_there_are_places(daemon: Daemon, client: Client) -> None:
+    settings = {"max_transfers": 2}
+    with running(daemon.socket, faaspot=settings) as gateway:
+        faaspot = Faaspot(gateway, client)
+        try:
+            faaspot.create("size.py", "def main(args, context):\n    return len(args['a'])\n")
+            large = {"a": "x" * 1_000_000}
+            run = "sync/functions/size.py/rpc/"
+            with ThreadPoolExecutor(8) as threads:
+                found = threads.map(lambda _: faaspot.ok("POST", run, large), range(16))
+                assert list(found) == [1_000_000] * 16
+                path = "executions/?include_completed=True"
+                assert list(threads.map(lambda _: faaspot.ok("GET", path), range(16))) == [[]] * 16
+        finally:
+            faaspot.clean()
+            faaspot.close()

@@ -14,17 +14,20 @@ from sandboxd_rest.faaspot.description import TYPES, paths
 from sandboxd_rest.faaspot.errors import error_body, refusal, refused_by_daemon
 from sandboxd_rest.faaspot.executions import Executions
 from sandboxd_rest.faaspot.functions import Functions
+from sandboxd_rest.faaspot.large import Large
 from sandboxd_rest.faaspot.nodes import Nodes
 from sandboxd_rest.faaspot.runs import Runs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from sandboxd_rest.config import Config
     from sandboxd_rest.http import Request, Response
     from sandboxd_rest.link import Link
 
     Handler = Callable[[Request], Awaitable[Response]]
+    # A path below the prefix, and what answers its methods.
+    Known = tuple[str, Mapping[str, Handler]]
 
 PREFIX: Final = "/v1/"
 
@@ -32,13 +35,17 @@ PREFIX: Final = "/v1/"
 def dialect(config: Config, link: Link) -> Dialect:
     """FaaSpot's API on this daemon."""
     changes = Changes()
-    routes = [
-        *_execution_routes(Executions(link, changes)),
+    large = Large(link, config.faaspot)
+    known = [
+        *_execution_routes(Executions(link, changes, large)),
         *_run_routes(Runs(link)),
         *_function_routes(Functions(link, config.faaspot, changes)),
         *_node_routes(Nodes(link)),
     ]
-    limit = config.faaspot.max_request_bytes
+    routes = [
+        Route(f"{PREFIX}{path}", _Methods(large, handlers), methods=[*handlers])
+        for path, handlers in known
+    ]
 
     def admit(request: Request) -> None:
         """Before it is known what a request is for, it has to have a key: then no web page can
@@ -48,7 +55,6 @@ def dialect(config: Config, link: Link) -> Dialect:
             text = f"unsupported content encoding {coding[:40]!r}"
             raise refusal(415, "unsupported_media_type", text)
         secret(request)
-        request.body_limit = limit
 
     return Dialect("faaspot", (PREFIX,), routes, paths(), TYPES, admit, error_body)
 
@@ -56,27 +62,27 @@ def dialect(config: Config, link: Link) -> Dialect:
 class _Methods(Endpoint):
     """The methods of one path; what the daemon refuses keeps its code."""
 
-    def __init__(self, **handlers: Handler) -> None:
-        if "GET" in handlers:
-            handlers["HEAD"] = handlers["GET"]
-
+    def __init__(self, large: Large, handlers: Mapping[str, Handler]) -> None:
         async def handle(request: Request) -> Response:
+            method = request.scope["method"]
+            handler = handlers["GET" if method == "HEAD" else method]
             try:
-                return await handlers[request.scope["method"]](request)
+                async with large.request(request):
+                    return await handler(request)
             except RequestError as error:
                 raise refused_by_daemon(error) from error
 
         super().__init__(handle)
 
 
-def _route(path: str, **handlers: Handler) -> Route:
-    return Route(f"{PREFIX}{path}", _Methods(**handlers), methods=[*handlers])
+def _route(path: str, **handlers: Handler) -> Known:
+    return path, handlers
 
 
 # The order matters: `functions/NAME/rpc` is no function `rpc` of the application NAME.
 
 
-def _execution_routes(executions: Executions) -> list[Route]:
+def _execution_routes(executions: Executions) -> list[Known]:
     return [
         _route("executions", GET=executions.entries),
         _route("executions/bulk", POST=executions.get_many),
@@ -84,7 +90,7 @@ def _execution_routes(executions: Executions) -> list[Route]:
     ]
 
 
-def _run_routes(runs: Runs) -> list[Route]:
+def _run_routes(runs: Runs) -> list[Known]:
     found = []
     for name in ("functions/{name}", "functions/{application}/{name}"):
         found += [
@@ -95,7 +101,7 @@ def _run_routes(runs: Runs) -> list[Route]:
     return found
 
 
-def _function_routes(functions: Functions) -> list[Route]:
+def _function_routes(functions: Functions) -> list[Known]:
     one: dict[str, Handler] = {
         "GET": functions.get,
         "PATCH": functions.update,
@@ -108,7 +114,7 @@ def _function_routes(functions: Functions) -> list[Route]:
     ]
 
 
-def _named(path: str, create: Handler, one: dict[str, Handler]) -> Route:
+def _named(path: str, create: Handler, one: Mapping[str, Handler]) -> Known:
     """A name alone is an application for PUT, and for the rest a function first."""
 
     async def put(request: Request) -> Response:
@@ -118,7 +124,7 @@ def _named(path: str, create: Handler, one: dict[str, Handler]) -> Route:
     return _route(path, PUT=put, **one)
 
 
-def _node_routes(nodes: Nodes) -> list[Route]:
+def _node_routes(nodes: Nodes) -> list[Known]:
     found = []
     for base in ("spots", "nodes/{application}"):
         found += [

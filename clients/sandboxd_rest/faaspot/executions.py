@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sandboxd.protocol import functions
@@ -15,6 +16,8 @@ from sandboxd_rest.http import json_response
 
 if TYPE_CHECKING:
     from sandboxd_rest.faaspot.changes import Changes
+    from sandboxd_rest.faaspot.large import Large
+    from sandboxd_rest.faaspot.models import FaaspotExecution
     from sandboxd_rest.http import Request, Response
     from sandboxd_rest.link import Link
 
@@ -30,9 +33,10 @@ _MAX_PAGES: Final = 10
 class Executions:
     """What the endpoints need."""
 
-    def __init__(self, link: Link, changes: Changes) -> None:
+    def __init__(self, link: Link, changes: Changes, large: Large) -> None:
         self._link = link
         self._changes = changes
+        self._large = large
 
     async def entries(self, request: Request) -> Response:
         """GET: those that have not ended, with `include_completed` all, the newest first.
@@ -49,12 +53,15 @@ class Executions:
         else:
             running = await self._matching({**params, "status": functions.RUNNING}, name)
             found = await self._matching({**params, "status": functions.PENDING}, name) + running
-        listed = {info["id"]: info for info in found[:_MAX_LISTED]}
+        return await self._large.answer(partial(self._listed, found[:_MAX_LISTED], params["key"]))
+
+    async def _listed(self, found: list[dict[str, Any]], key: str) -> list[FaaspotExecution]:
+        listed = {info["id"]: info for info in found}
         ended = [id for id, info in listed.items() if info["status"] == functions.ENDED]
         # Lists of the daemon are without results.
-        whole, _ = await self._infos(ended, params["key"], _MAX_LIST_BYTES)
+        whole, _ = await self._infos(ended, key, _MAX_LIST_BYTES)
         listed |= {info["id"]: info for info in whole}
-        return json_response([execution(info) for info in listed.values()])
+        return [execution(info) for info in listed.values()]
 
     async def _infos(
         self, ids: list[str], key: str, most: int
@@ -95,13 +102,16 @@ class Executions:
         key, wanted = secret(request), await ids(request)
         if len(wanted) > MAX_IDS:
             raise invalid(f"the body has {len(wanted)} ids; at most {MAX_IDS} may be asked for")
+        return await self._large.answer(partial(self._many, wanted, key))
+
+    async def _many(self, wanted: list[str], key: str) -> list[FaaspotExecution | None]:
         found = {id: self._changes.get(key, id) for id in wanted}
         asked = [id for id, change in found.items() if change is None]
         infos, all_of_them = await self._infos(asked, key, _MAX_BULK_BYTES)
         if not all_of_them:
             raise invalid(f"they returned more than {_MAX_BULK_BYTES} bytes; ask for fewer at once")
         found |= {info["id"]: execution(info) for info in infos}
-        return json_response([found[id] for id in wanted if found[id] is not None])
+        return [found[id] for id in wanted if found[id] is not None]
 
     async def cancel(self, request: Request) -> Response:
         """DELETE UUID: stop it. One that has ended already stays as it is."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from sandboxd_rest.faaspot.auth import secret
 from sandboxd_rest.faaspot.errors import refusal
+from sandboxd_rest.faaspot.large import check_key
 from sandboxd_rest.faaspot.models import FaaspotNode
 from sandboxd_rest.faaspot.shapes import moment
 from sandboxd_rest.http import json_response
@@ -43,8 +43,7 @@ class Nodes:
     async def _here(self, request: Request) -> FaaspotNode:
         """The address that the client reached, since when the daemon runs. Raises RequestError for
         a key that is not known."""
-        params = {"key": secret(request), "limit": 1}
-        await self._link.call(lambda client: client.call("execution.list", params))
+        await check_key(self._link, request)
         stats = await self._link.call(lambda client: client.stats())
         address = request.scope.get("server") or ("localhost", None)
         return FaaspotNode(str(address[0]), moment(time.time_ns() - int(stats["uptime_ns"])))

@@ -17,6 +17,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     max_request_bytes: Annotated[int, Meta(ge=1024, le=_MOST_BODY)] = 16 * _MIB
-    """The largest request: code and context come percent-encoded, so three times as large."""
+    """The largest request: code comes percent-encoded, so up to three times as large."""
+    max_transfers: Annotated[int, Meta(ge=1, le=1024)] = 8
+    """Requests larger than usual, and answers with many executions, that are in memory at once."""
     run_time_ns: Annotated[int, Meta(ge=1, le=2**63 - 1)] = 60 * 1_000_000_000
     """What a function that is made here may take, where the daemon allows it."""
