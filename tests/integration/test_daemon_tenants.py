@@ -143,11 +143,11 @@ def test_users_who_are_not_allowed() -> None:
 
 @pytest.fixture
 def few_descriptors() -> Iterator[str]:
-    """The socket of a daemon that may open 100 files."""
+    """The socket of a daemon that may open 128 files."""
     directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
     path = str(directory / "s")
     reader, writer = os.pipe()
-    command = f"ulimit -n 100; exec {sys.executable} -m sandboxd --private --jobs 1 --socket {path}"
+    command = f"ulimit -n 128; exec {sys.executable} -m sandboxd --private --jobs 1 --socket {path}"
     with subprocess.Popen(
         ["sh", "-c", command],
         env=CLEAN_ENVIRONMENT | {"SANDBOXD_READY_FD": str(writer)},
