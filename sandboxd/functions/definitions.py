@@ -214,13 +214,13 @@ def _json_text(data: bytes, field: str) -> bytes:
     return data
 
 
-def check_call(kind: Kind, args: object, stdin: object) -> None:
+def check_call(kind: Kind, args: object, stdin: object, field: str = "args") -> None:
     """Refuse what a function of this kind would never see. Raises RequestError."""
     if kind in ("python", "json"):
         if stdin:
             raise invalid("stdin", f"is not for functions of the kind {kind}, which take args")
     elif args and args not in (b"null", b"{}", b"[]"):
-        raise invalid("args", f"is not for functions of the kind {kind}; use inputs or stdin")
+        raise invalid(field, f"is not for functions of the kind {kind}; use inputs or stdin")
 
 
 def cleared(kind: Kind) -> dict[str, Any]:

@@ -261,7 +261,7 @@ async def _run_many(
     _require_inputs(prepared, set())
     rows = []
     for n, value in enumerate(params.calls):
-        check_call(prepared.function.kind, value, None)
+        check_call(prepared.function.kind, value, None, f"calls[{n}]")
         args = _args(value, f"calls[{n}]")
         rows.append(_new(caller, prepared, params.limits, submitted=True, args=args))
         if n % _CALLS_PER_TURN == _CALLS_PER_TURN - 1:

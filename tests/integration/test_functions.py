@@ -484,6 +484,8 @@ def test_what_a_kind_would_never_see_is_refused(client: Client) -> None:
     assert client.call_function("p", stdin="abc", log=True)["log"] == b"abc"
     run = client.run_function("p", stdin=b"\xff" * 100_000, wait=True, log=True)
     assert run["log"] == b"\xff" * 100_000
+    error = refused("invalid_argument", client.run_function_many, "p", [None, 1])
+    assert error.data == {"field": "calls[1]"}
     id = client.create_execution("p")["id"]
     assert refused("invalid_argument", client.start_execution, id, [1]).data == {"field": "args"}
     client.start_execution(id, stdin="now")

@@ -351,7 +351,7 @@ def test_a_key_has_so_many_at_once(client: Client) -> None:
     third = client.create_execution("forever", key=secret)["id"]
     refused("busy", client.start_execution, third, key=secret)
     refused("busy", client.call_function, "forever", key=secret)
-    refused("busy", client.run_function_many, "forever", [1], key=secret)
+    refused("busy", client.run_function_many, "forever", [None], key=secret)
     client.run_function("forever")  # Not with the key.
     client.stop_execution(ids[0])
     client.start_execution(third, key=secret)
