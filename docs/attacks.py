@@ -25,7 +25,7 @@ _HEAD = re.compile(rf"((?:{_CASE}|{_LESSON})(?:, (?:{_CASE}|{_LESSON}))*): (.*)"
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from attacks.cases import CASES, ELSEWHERE, REASONS  # noqa: E402
+from attacks.cases import CASES, ELSEWHERE, OUTCOMES, REASONS  # noqa: E402
 
 INTRODUCTION = f"""# The attack suite, case by case
 
@@ -125,7 +125,7 @@ def rows(hosts: dict[str, dict[str, Outcome]], kept: dict[str, list[str]]) -> It
     for case, does in CASES.items():
         names = tests_of(case, tests)
         outcomes = dict.fromkeys(test.outcome for test in tests if case in test.cases)
-        text = "; ".join(outcomes) or REASONS.get(case) or "as the tests say"
+        text = "; ".join(outcomes) or OUTCOMES.get(case) or REASONS[case]
         shown = " ".join(f"`{name.removeprefix('tests/')}`" for name in names)
         cells = kept.get(case, [])
         if hosts:

@@ -278,6 +278,13 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 
+# What must happen, where only tests in other folders say it.
+OUTCOMES: Final[dict[str, str]] = {
+    "N6": "to allowed hosts only, to no private address, no redirection; bounded in time and size",
+    "A5": "the close code that Piston has for it, with its reason",
+    "A10": "400 that names the file and its encoding",
+}
+
 # Why a case has no test.
 REASONS: Final[dict[str, str]] = {
     "X6": "not promised: caches, branch predictors and hardware threads are shared by all jobs "
