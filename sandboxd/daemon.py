@@ -43,6 +43,8 @@ PACKAGES_TARGET: Final = "/piston/packages"
 
 # For the keeper to kill what runs and remove the cgroups.
 _KEEPER_TIMEOUT_S: Final = 10.0
+# For the last answers, and for what runs to be stored.
+_LAST_WORDS_S: Final = 10.0
 _PRECEDENCE: Final = -10  # nice value, as the helper's
 _SELFTEST_TIMEOUT_S: Final = 20.0
 # A judge's jobs are many and short-lived: collect seldom, and never what was there at the start.
@@ -158,7 +160,7 @@ def _arguments(config: Config, readonly: list[str], kept: State) -> list[str]:
         f"processes={config.limits.processes}",
         *(f"readonly={path}" for path in readonly),
         *packages,
-        *warm.arguments(config, readonly, python_call.CALLER),
+        *warm.arguments(config, readonly, python_call.CALLER_FILE),
         *(f"mount={mount.source}:{mount.target}" for mount in config.mounts.values()),
     ]
 
@@ -330,7 +332,9 @@ class Daemon:
             await trio.sleep(interval_s / 2)
 
     async def _finish(self) -> None:
-        systemd.notify("STOPPING=1")
+        # The unit's TimeoutStopSec= cannot know what is configured here.
+        seconds = self._config.shutdown_timeout_ns / 1e9 + _LAST_WORDS_S + _KEEPER_TIMEOUT_S
+        systemd.notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
         self.server.accepting.cancel()
         self._detection.cancel()
         with self._hurry:

@@ -4,10 +4,8 @@
  *   sandbox-helper serve key=value …   see struct config
  *   sandbox-helper check               what this kernel can do, a line for each feature
  */
-#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "internal.h"
 
@@ -64,13 +62,6 @@ static int set_cgroup(struct config *config, const char *key, const char *path) 
     return -1;
 }
 
-/* The text of a program that the interpreter compiles ahead, as a file. */
-static int set_known(struct config *config, const char *text) {
-    size_t len = strlen(text);
-    config->warm_known = memfd_create("known", MFD_CLOEXEC);
-    return config->warm_known >= 0 && write(config->warm_known, text, len) == (ssize_t)len ? 0 : -1;
-}
-
 /* Files are opened here: no slot's root has them. */
 static int set_warm(struct config *config, const char *key, char *value) {
     if (!strcmp(key, "interpreter")) {
@@ -83,10 +74,9 @@ static int set_warm(struct config *config, const char *key, char *value) {
         config->warm_env[config->warm_env_count++] = value;
         return 0;
     }
-    if (!strcmp(key, "warm_known"))
-        return set_known(config, value);
     int *file = !strcmp(key, "warm_program")  ? &config->warm_program
                 : !strcmp(key, "warm_module") ? &config->warm_module
+                : !strcmp(key, "warm_known")  ? &config->warm_known
                                               : NULL;
     return file && (*file = open(value, O_RDONLY | O_CLOEXEC)) >= 0 ? 0 : -1;
 }

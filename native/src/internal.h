@@ -55,7 +55,7 @@ struct config {
     uint32_t processes;
     unsigned warm; /* further slots in which an interpreter waits */
     const char *interpreter;
-    int warm_program, warm_module, warm_known; /* files it is started from; -1: none */
+    int warm_program, warm_module, warm_known; /* files it is started with; -1: none */
     unsigned warm_env_count;
     char *warm_env[MAX_WARM_ENV + 1];
     unsigned cgroup_version;

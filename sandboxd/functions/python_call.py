@@ -8,6 +8,7 @@ engine and parsed as anybody's text.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -31,105 +32,15 @@ MAX_TYPE_CHARS: Final = 200
 MAX_MESSAGE_CHARS: Final = 8192
 MAX_TRACEBACK_CHARS: Final = 65536
 
-# The end of both programs: how they report. The texts are cut here so that an error is never too
-# large to be told; they are cut again where they arrive, because the function may have made them.
-_REPORT: Final = rf"""
-def _answer(data):
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BaseException:
-            pass
-    if os.getpid() == _pid:
-        try:
-            while data:
-                data = data[os.write(3, data):]
-        except OSError:
-            pass
-    os._exit(0)
-
-def _text(value):
-    try:
-        return str(value)
-    except BaseException as error:
-        return "an exception whose text cannot be made: " + type(error).__name__
-
-def _fail(kind, name, message, trace=""):
-    message, trace = message[:{MAX_MESSAGE_CHARS}], trace[-{MAX_TRACEBACK_CHARS}:]
-    error = {{"kind": kind, "type": name, "message": message, "traceback": trace}}
-    _answer(json.dumps({{"error": error}}).encode())
-
-def _syntax(error):
-    where = "line %s: " % error.lineno if getattr(error, "lineno", None) else ""
-    import traceback
-    trace = "".join(traceback.format_exception_only(error))
-    _fail("syntax", type(error).__name__, where + _text(getattr(error, "msg", error)), trace)
-
-def _compiled():
-    with open("/work/function.py", "rb") as file:
-        source = file.read()
-    try:
-        return source, compile(source, "/work/function.py", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-        _syntax(error)
-"""
-
-_START: Final = "import json, os, sys\n_pid = os.getpid()\n"
-
-# tb_next leaves this program's own frame out: a traceback starts at the function's code.
-CALLER: Final = (
-    _START
-    + _REPORT
-    + r"""
-def _raised(error):
-    import traceback
-    try:
-        lines = traceback.format_exception(type(error), error, error.__traceback__.tb_next)
-    except BaseException:
-        lines = [type(error).__name__]
-    _fail("exception", type(error).__name__, _text(error), "".join(lines))
-
-def _load():
-    _, code = _compiled()
-    module = sys.modules["function"] = type(sys)("function")
-    module.__file__ = "/work/function.py"
-    sys.argv = ["/work/function.py"]
-    try:
-        exec(code, module.__dict__)
-    except BaseException as error:
-        _raised(error)
-    main = getattr(module, "main", None)
-    if not callable(main):
-        what = "there is no main" if main is None else "main is no function"
-        _fail("no_main", "NameError", what + "; define main(args, context)")
-    return main
-
-def _run():
-    call = json.loads(sys.stdin.buffer.read())
-    main = _load()
-    try:
-        value = main(call["args"], call["context"])
-    except BaseException as error:
-        if isinstance(error, TypeError) and error.__traceback__.tb_next is None:
-            _fail("signature", "TypeError",
-                  _text(error) + "; main is called with two arguments: main(args, context)")
-        _raised(error)
-    try:
-        data = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except BaseException as error:
-        _fail("not_json", type(error).__name__,
-              "what main returned is no JSON value: " + _text(error)
-              + "; return None, a bool, a number, a str, a list or a dict of such")
-    _answer(b'{"result": ' + data + b"}")
-
-_run()
-"""
-)
+CALLER_FILE: Final = Path(__file__).with_name("caller.py")
+CALLER: Final = CALLER_FILE.read_text(encoding="utf-8")
+# How both programs report. The texts are cut there so that an error is never too large to be told;
+# they are cut again where they arrive, because the function may have made them.
+_REPORT: Final = CALLER[: CALLER.index("# -- up to here")]
 
 # Does not run the function's code: what it does when it is loaded may take long, or need its input.
 CHECKER: Final = (
-    _START
-    + _REPORT
+    _REPORT
     + r"""
 def _wrong_signature(node):
     required = len(node.posonlyargs) + len(node.args) - len(node.defaults)

@@ -24,11 +24,11 @@ _PROGRAM: Final = Path(__file__).with_name("program.py")
 _MODULE: Final = LIBEXEC / "sandbox_warm.abi3.so"
 
 
-def arguments(config: Config, readonly: Sequence[str], known: str) -> list[str]:
+def arguments(config: Config, readonly: Sequence[str], known: Path) -> list[str]:
     """The helper's options for warm slots; empty where there can be none: they are switched off, or
     there is no interpreter that jobs would see.
 
-    ``known`` is a program that many jobs run by `-c`: it is compiled ahead.
+    ``known`` is a program whose text many jobs run by `-c`: it is compiled ahead.
     """
     interpreter = _find(config.env, readonly)
     if not config.warm_slots or not interpreter or not _MODULE.exists():
