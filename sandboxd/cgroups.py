@@ -26,6 +26,8 @@ from sandboxd.errors import HostError
 
 # Controllers a job cannot be limited or measured without, in each layout.
 _V1_REQUIRED: Final = ("memory", "pids", "cpuacct")
+# Equal shares of CPU time for jobs. It is often one hierarchy with cpuacct.
+_V1_SHARES: Final = "cpu"
 _V2_REQUIRED: Final = ("memory", "pids")
 _V2_WANTED: Final = ("memory", "pids", "cpu")
 
@@ -163,6 +165,9 @@ def _prepare_v1(v1: dict[str, Hierarchy], name: str) -> Groups:
                 "with pure cgroup v2 (systemd.unified_cgroup_hierarchy=1)"
             )
     parents = {f"cg_{controller}": v1[controller].own for controller in _V1_REQUIRED}
+    shares = v1.get(_V1_SHARES)
+    if shares is not None and shares.own not in parents.values():
+        parents[f"cg_{_V1_SHARES}"] = shares.own
     return _make_groups(1, parents, name)
 
 

@@ -1,10 +1,14 @@
 /*
  * One cgroup for each slot, in two layouts behind one interface.
  *
- * v2: one directory `slot-N`; init is born in it. v1 and hybrid: `slot-N` in the memory, pids and
- * cpuacct hierarchies, entered once by init. Init stays in the job's group, so a job's process is
- * born inside its limits and no migration (which waits for an RCU grace period) is on the hot path;
- * what init itself uses is one process, a few pages and a CPU time it measures (slot_shared).
+ * v2: one directory `slot-N`; init is born in it. v1 and hybrid: `slot-N` in the memory, pids,
+ * cpuacct and cpu hierarchies, entered once by init. Init stays in the job's group, so a job's
+ * process is born inside its limits and no migration (which waits for an RCU grace period) is on
+ * the hot path; what init itself uses is one process, a few pages and a CPU time it measures
+ * (slot_shared).
+ *
+ * Slots get equal shares of CPU time, however many processes and sessions are in them: that is what
+ * a group with the cpu controller gives by default. Without one, the kernel shares by session.
  *
  * A recycled slot keeps its groups. Their counters are taken as zero at the moment the slot is
  * proved empty: no process of a job exists then, so no earlier job's use can be counted later.
@@ -85,7 +89,7 @@ static int make_directory(const char *parent, unsigned index) {
 
 static int open_v1(struct cgroup *cgroup) {
     int memory = cgroup->dir[CG_MEMORY], pids = cgroup->dir[CG_PIDS];
-    for (int i = 0; i < CG_KINDS; i++)
+    for (int i = 0; i < CG_KINDS && cgroup->dir[i] >= 0; i++)
         if ((cgroup->procs[i] = open_in(cgroup->dir[i], "cgroup.procs", O_WRONLY)) < 0)
             return -1;
     cgroup->memory_limit = open_in(memory, "memory.limit_in_bytes", O_RDWR);
@@ -138,8 +142,7 @@ static bool all_open(const struct cgroup *cgroup) {
 int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index) {
     cgroup_init(cgroup);
     cgroup->version = config->cgroup_version;
-    int kinds = cgroup->version == 2 ? 1 : CG_KINDS;
-    for (int i = 0; i < kinds; i++)
+    for (int i = 0; i < CG_KINDS && config->cgroup[i]; i++)
         if ((cgroup->dir[i] = make_directory(config->cgroup[i], index)) < 0)
             return -1;
     int result = cgroup->version == 2 ? open_v2(cgroup) : open_v1(cgroup);
@@ -167,8 +170,7 @@ void cgroup_close(struct cgroup *cgroup) {
 }
 
 void cgroup_remove(const struct config *config, unsigned index) {
-    int kinds = config->cgroup_version == 2 ? 1 : CG_KINDS;
-    for (int i = 0; i < kinds; i++) {
+    for (int i = 0; i < CG_KINDS && config->cgroup[i]; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/slot-%u", config->cgroup[i], index);
         (void)rmdir(path); /* where it fails, cgroup_make tries again and reports */

@@ -47,7 +47,7 @@ static int set_mount(struct config *config, char *source) {
 }
 
 static int set_cgroup(struct config *config, const char *key, const char *path) {
-    static const char *const v1[CG_KINDS] = {"cg_memory", "cg_pids", "cg_cpuacct"};
+    static const char *const v1[CG_KINDS] = {"cg_memory", "cg_pids", "cg_cpuacct", "cg_cpu"};
     if (!strcmp(key, "cg2")) {
         config->cgroup_version = 2;
         config->cgroup[CG_MEMORY] = path;
@@ -129,7 +129,7 @@ static int check_config(const struct config *config) {
         return wrong("warm", "needs interpreter, warm_program, warm_module and warm_known");
     if (!config->uid_base)
         return wrong("uid_base", "is missing");
-    for (int i = 0; i < (config->cgroup_version == 2 ? 1 : CG_KINDS); i++)
+    for (int i = 0; i < (config->cgroup_version == 2 ? 1 : CG_CPU); i++)
         if (!config->cgroup[i])
             return wrong("cg_memory, cg_pids, cg_cpuacct or cg2", "is missing");
     return 0;

@@ -36,7 +36,9 @@ static inline uint64_t less(uint64_t from, uint64_t what) { return from > what ?
 
 /* ---- helper.c: the configuration, from the administrator through sandboxd's command line ---- */
 
-enum cgroup_kind { CG_MEMORY, CG_PIDS, CG_CPUACCT, CG_KINDS }; /* v2 uses CG_MEMORY alone */
+/* v2 uses CG_MEMORY alone. Of v1's the last may be missing: where the kernel has no shares of CPU
+ * time for groups, or has them in the hierarchy of CG_CPUACCT. */
+enum cgroup_kind { CG_MEMORY, CG_PIDS, CG_CPUACCT, CG_CPU, CG_KINDS };
 
 struct extra_mount {
     const char *source;

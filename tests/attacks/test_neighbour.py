@@ -59,10 +59,6 @@ def test_beside_an_attack(
     compare(client, attacker, alone, job(name, *args, limits=PATIENT))
 
 
-@pytest.mark.xfail(
-    reason="sandboxes have no CPU weight of their own: the kernel shares processors between "
-    "sessions (autogroup), of which a job may make as many as it may have processes"
-)
 def test_beside_a_flood_of_sessions(client: Client, attacker: Client, alone: Result) -> None:
     """P2: a job with very many sessions has no larger share of the processors than one with a
     single process."""

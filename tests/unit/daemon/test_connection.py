@@ -459,7 +459,7 @@ async def test_health_while_the_helper_is_down(client: Client, peer: Peer) -> No
 async def test_stats(client: Client, peer: Peer) -> None:
     msgid = client.send("server.stats")
     await peer.receive()
-    peer.send(wire.STATS.pack(wire.MSG_STATS_IS, *range(1, 10)))
+    peer.send(wire.STATS.pack(wire.MSG_STATS_IS, *range(1, 12)))
     stats = await client.answer(msgid)
     assert stats["queue"] == {"running": 0, "waiting": 0, "capacity": 4}
     assert (stats["slots"]["ready"], stats["connections"]) == (1, 1)
