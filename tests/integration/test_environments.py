@@ -254,7 +254,7 @@ def test_read_only_under_every_job(client: Client, environment: str, daemon: Dae
 
 def _content(where: Path) -> dict[str, tuple[int, bytes]]:
     return {
-        str(path): (path.lstat().st_mode, b"" if path.is_dir() else path.read_bytes())
+        str(path): (path.lstat().st_mode, path.read_bytes() if path.is_file() else b"")
         for path in where.rglob("*")
     }
 

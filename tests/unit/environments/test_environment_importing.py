@@ -49,8 +49,14 @@ async def test_what_is_made(at: int, tmp_path: Path) -> None:
     assert stat.S_IMODE(root.stat().st_mode) == 0o755
     assert stat.S_IMODE((root / "d/e").stat().st_mode) == 0o755
     assert (root / "a").samefile(root / "b")
-    names = {"a", "b", "c", "d", "proc", "dev", "tmp", "work", "piston"}
+    names = {"a", "b", "c", "d", "proc", "dev", "task", "tmp", "work", "piston"}
     assert set(os.listdir(root)) == names
+    assert (root / "task").readlink() == Path("work/task")
+
+
+async def test_what_an_image_has_in_place_of_the_link_is_its_own(at: int, tmp_path: Path) -> None:
+    await make(at, tar([directory("task"), Member("task/a", b"1")]))
+    assert (tmp_path / "rootfs/task/a").read_text() == "1"
 
 
 async def test_an_image_leaves_its_archive_out(at: int, tmp_path: Path) -> None:
