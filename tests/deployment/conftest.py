@@ -6,25 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from support import requirements
+from support.building import build
 from support.requirements import REPOSITORY
-
-BUILD_TIMEOUT_S = 300
-
-
-def build(*command: str, **variables: str) -> str:
-    """The output of one of the project's own scripts; one of them runs at a time in a tree."""
-    done = subprocess.run(
-        ["flock", ".ci", *command],
-        cwd=REPOSITORY,
-        env=requirements.CLEAN_ENVIRONMENT | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=BUILD_TIMEOUT_S,
-    )
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="session")

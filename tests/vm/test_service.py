@@ -16,7 +16,7 @@ import pytest
 from sandboxd_client import Client
 
 SOCKET = "/run/sandboxd/sandboxd.sock"
-CGROUP = Path("/sys/fs/cgroup/system.slice/sandboxd.service")
+CGROUP = Path("/sys/fs/cgroup/sandboxd.slice/sandboxd.service")
 START_TIMEOUT_S = 60.0
 
 
@@ -198,7 +198,7 @@ def test_a_stop_leaves_no_process_and_no_cgroup() -> None:
     with Client(SOCKET) as client:
         assert client.run(["/bin/true"]).status == "ok"
     start = time.monotonic()
-    run("systemctl", "stop", "sandboxd.service")
+    run("systemctl", "stop", "sandboxd.service", "sandboxd.socket")
     assert time.monotonic() - start < 10.0
     assert not CGROUP.exists()
     assert not Path(SOCKET).exists()
