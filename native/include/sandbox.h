@@ -108,7 +108,9 @@ enum sbx_fd {
     X(EXEC, "executing the program", "")                                                           \
     X(COLLECT, "collecting output files", "")                                                      \
     X(RESET, "resetting a recycled slot", "")                                                      \
-    X(LIMITS, "setting the job's cgroup limits", "")
+    X(LIMITS, "setting the job's cgroup limits", "")                                               \
+    X(INTERPRETER, "starting an interpreter that waits",                                           \
+      "only warm slots need it (warm_slots in sandboxd.toml); programs are started without it")
 
 enum sbx_step {
 #define SBX_STEP_ENUM(name, text, hint) SBX_STEP_##name,

@@ -50,11 +50,12 @@ static void tell_cloned(const struct slot_plan *plan, pid_t pid, int pidfd) {
     tell(plan->sock, (struct slot_msg){.type = SLOT_CLONED}, &fds);
 }
 
-/* With the usual limits, so that most jobs need no change. */
+/* With the usual limits, so that most jobs need no change; an interpreter needs some room. */
 static int enter_cgroups(pid_t pid, const struct slot_plan *plan) {
     struct cgroup cgroup = *plan->cgroup;
     char text[16];
-    if (cgroup_set_limits(&cgroup, plan->config->memory_bytes, plan->config->processes) < 0)
+    if (cgroup_set_limits(&cgroup, slot_memory(plan->config, plan->warm),
+                          slot_processes(plan->config, plan->warm)) < 0)
         return -1;
     int len = snprintf(text, sizeof text, "%d", pid);
     for (unsigned i = 0; i < CG_KINDS; i++)

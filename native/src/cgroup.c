@@ -210,8 +210,6 @@ uint64_t cgroup_cpu_ns(const struct cgroup *cgroup) {
                                                         : find_number(text, "usage_usec") * 1000;
 }
 
-uint64_t cgroup_memory(const struct cgroup *cgroup) { return get_number(cgroup->memory_usage); }
-
 static uint64_t process_limit_hits(const struct cgroup *cgroup) {
     char text[128];
     return get_text(cgroup->pids_events, text, sizeof text) < 0 ? 0 : find_number(text, "max");
@@ -231,6 +229,15 @@ int cgroup_keep_counters(struct cgroup *cgroup, int first_fd) {
     return 0;
 }
 
+static uint64_t page_cache(const struct cgroup *cgroup) {
+    char text[8192];
+    if (get_text(cgroup->memory_stat, text, sizeof text) < 0)
+        return 0;
+    uint64_t file = find_number(text, cgroup->version == 2 ? "file" : "cache");
+    uint64_t shmem = find_number(text, "shmem");
+    return file > shmem ? file - shmem : 0;
+}
+
 /* Page cache is the kernel's to take back, but while it is there it hides how much of the limit a
  * job really used. Costs some 100 us where there is any, after a job that read cold files. */
 static uint64_t drop_page_cache(const struct cgroup *cgroup, uint64_t left) {
@@ -243,8 +250,11 @@ static uint64_t drop_page_cache(const struct cgroup *cgroup, uint64_t left) {
 
 int cgroup_begin(const struct cgroup *cgroup, struct base *base) {
     base->memory = get_number(cgroup->memory_usage);
-    uint64_t left = less(base->memory, base->own_memory + base->files);
-    if (base->own_memory && left > STALE_BYTES)
+    /* At first: what an interpreter read to start. */
+    uint64_t left = base->own_memory ? less(base->memory, base->own_memory + base->files)
+                    : base->warm     ? page_cache(cgroup)
+                                     : 0;
+    if (left > STALE_BYTES)
         base->memory = drop_page_cache(cgroup, left);
     /* v1: any write sets the peak to the present usage; v2: the same, as this descriptor sees it.
      */
@@ -270,13 +280,9 @@ bool cgroup_oom(struct cgroup *cgroup) {
     return get_text(cgroup->oom, text, sizeof text) == 0 && find_number(text, "oom_kill") > 0;
 }
 
-static uint64_t page_cache(const struct cgroup *cgroup) {
-    char text[8192];
-    if (get_text(cgroup->memory_stat, text, sizeof text) < 0)
-        return 0;
-    uint64_t file = find_number(text, cgroup->version == 2 ? "file" : "cache");
-    uint64_t shmem = find_number(text, "shmem");
-    return file > shmem ? file - shmem : 0;
+uint64_t cgroup_memory(const struct cgroup *cgroup) {
+    uint64_t cache = page_cache(cgroup);
+    return less(get_number(cgroup->memory_usage), cache);
 }
 
 void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret) {

@@ -62,18 +62,26 @@ static int set_cgroup(struct config *config, const char *key, const char *path) 
     return -1;
 }
 
+static int add_variable(struct config *config, char *text) {
+    size_t count = config->warm_env_count;
+    char **grown = reallocarray(config->warm_env, count + 2, sizeof *grown);
+    if (!grown)
+        return -1;
+    grown[count] = text;
+    grown[count + 1] = NULL;
+    config->warm_env = grown;
+    config->warm_env_count++;
+    return 0;
+}
+
 /* Files are opened here: no slot's root has them. */
 static int set_warm(struct config *config, const char *key, char *value) {
     if (!strcmp(key, "interpreter")) {
         config->interpreter = value;
         return *value == '/' ? 0 : -1;
     }
-    if (!strcmp(key, "warm_env")) {
-        if (config->warm_env_count == MAX_WARM_ENV)
-            return -1;
-        config->warm_env[config->warm_env_count++] = value;
-        return 0;
-    }
+    if (!strcmp(key, "warm_env"))
+        return add_variable(config, value);
     int *file = !strcmp(key, "warm_program")  ? &config->warm_program
                 : !strcmp(key, "warm_module") ? &config->warm_module
                 : !strcmp(key, "warm_known")  ? &config->warm_known

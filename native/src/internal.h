@@ -27,9 +27,9 @@ enum {
     INIT_UID = 0,   /* in the slot's user namespace */
     JOB_UID = 1000, /* in the slot's user namespace */
     MAX_READONLY = 64,
-    MAX_WARM_ENV = 32,
-    MAX_FDS = 5,     /* most descriptors in one message */
-    COUNTER_FDS = 6, /* of the cgroup, for init */
+    MAX_FDS = 5,          /* most descriptors in one message */
+    COUNTER_FDS = 6,      /* of the cgroup, for init */
+    WARM_ROOM = 64 << 20, /* memory that an interpreter may need to start */
 };
 
 static inline uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
@@ -58,8 +58,8 @@ struct config {
     unsigned warm; /* further slots in which an interpreter waits */
     const char *interpreter;
     int warm_program, warm_module, warm_known; /* files it is started with; -1: none */
-    unsigned warm_env_count;
-    char *warm_env[MAX_WARM_ENV + 1];
+    char **warm_env;                           /* ends with NULL */
+    size_t warm_env_count;
     unsigned cgroup_version;
     const char *cgroup[CG_KINDS];
     unsigned readonly_count;
@@ -176,6 +176,15 @@ struct slot_plan {
     bool warm;       /* start an interpreter that waits for programs */
     const struct cgroup *cgroup;
 };
+
+/* The limits that a slot is made with, until a job comes. */
+static inline uint64_t slot_memory(const struct config *config, bool warm) {
+    return config->memory_bytes + (warm ? WARM_ROOM : 0);
+}
+
+static inline uint32_t slot_processes(const struct config *config, bool warm) {
+    return config->processes + warm;
+}
 
 /* ---- builder.c: from plan to init ---- */
 
@@ -325,6 +334,7 @@ int cgroup_keep_counters(struct cgroup *cgroup, int first_fd);
  * a job has run. */
 int cgroup_begin(const struct cgroup *cgroup, struct base *base);
 uint64_t cgroup_cpu_ns(const struct cgroup *cgroup);
+/* What is in use, without the page cache, which the kernel takes back when a job needs memory. */
 uint64_t cgroup_memory(const struct cgroup *cgroup);
 /* What the group used since base. */
 void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret);

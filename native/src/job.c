@@ -39,6 +39,7 @@ void job_release(void) {
         if (scratch[i].iov_base)
             (void)munmap(scratch[i].iov_base, scratch[i].iov_len);
     memset(scratch, 0, sizeof scratch);
+    memset(&incoming.job, 0, sizeof incoming.job); /* a copy of the interpreter keeps its memory */
 }
 
 static void *map(struct iovec *ret, size_t len, int flags, int fd) {

@@ -97,11 +97,15 @@ static bool warm_is_coming(const struct worker *worker, const struct sbx_job *jo
 }
 
 /* All warm slots are others': the one that was idle longest is made anew, for whoever comes next,
- * unless it was used a moment ago and is likely to be again. */
-static void free_warm(struct worker *worker) {
+ * unless it was used a moment ago and is likely to be again, or one is on its way already: a job
+ * that waits asks again and again. Not for a job that no warm slot would ever serve. */
+static void free_warm(struct worker *worker, const struct sbx_job *job) {
     struct slot *oldest = NULL;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         struct slot *slot = &worker->slot[i];
+        if (slot->for_warm && (slot->state == SLOT_EMPTY || slot->state == SLOT_BUILDING ||
+                               slot->state == SLOT_DYING || !queue_same_base(slot, job)))
+            return;
         if (slot->for_warm && slot->state == SLOT_IDLE && !slot->held_by && slot->jobs_run &&
             (!oldest || slot->idle_ns < oldest->idle_ns))
             oldest = slot;
@@ -117,7 +121,7 @@ static struct slot *choose(struct worker *worker, const struct sbx_job *job) {
     struct slot *slot = find_idle(worker, job, true);
     if (slot || warm_is_coming(worker, job))
         return slot;
-    free_warm(worker);
+    free_warm(worker, job);
     return find_idle(worker, job, false);
 }
 

@@ -172,6 +172,16 @@ static void kill_slot(struct worker *worker, struct slot *slot) {
 
 void slot_retire(struct worker *worker, struct slot *slot) { kill_slot(worker, slot); }
 
+/* One that was never ready would fail again at once: the next attempt waits for a while. */
+static void give_up(struct worker *worker, struct slot *slot, struct fault fault) {
+    bool building = slot->state == SLOT_BUILDING;
+    kill_slot(worker, slot);
+    if (slot->for_warm)
+        fault.step = SBX_STEP_INTERPRETER;
+    if (building)
+        report_failure(worker, slot, fault);
+}
+
 void slot_signal_job(struct slot *slot, int number) {
     if (!slot->shared->exec_ns)
         return; /* not the program yet */
@@ -296,11 +306,10 @@ static void on_cloned(struct worker *worker, struct slot *slot, struct fds *fds)
 static void on_built(struct worker *worker, struct slot *slot, struct fds *fds) {
     if (fds->count != 2)
         return;
-    slot->cgroup.set_memory = worker->config->memory_bytes; /* by the builder */
-    slot->cgroup.set_processes = worker->config->processes;
+    slot->cgroup.set_memory = slot_memory(worker->config, slot->for_warm); /* by the builder */
+    slot->cgroup.set_processes = slot_processes(worker->config, slot->for_warm);
     slot->tmpfs = take_fd(&fds->fd[0]);
     slot->network = take_fd(&fds->fd[1]);
-    slot->failures = 0;
     (void)waitpid(slot->builder, NULL, __WALL); /* it has let init go, which was its last act */
     slot->builder = 0;
 }
@@ -336,6 +345,7 @@ static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, 
     }
     if (slot->jobs_run)
         worker->stats.slots_recycled++;
+    slot->failures = 0;
     slot->state = SLOT_IDLE;
     slot->deadline_ns = UINT64_MAX;
 }
@@ -373,13 +383,14 @@ static void act(struct worker *worker, struct slot *slot, const struct slot_msg 
     } else if (slot->state == SLOT_DYING) {
         return; /* what else it said before it was killed */
     } else if (msg->type == SLOT_END) {
-        kill_slot(worker, slot); /* a prepared process gave up before there was a job */
+        /* a prepared process gave up before there was a job */
+        give_up(worker, slot, msg->fault);
     } else if (msg->type == SLOT_BUILT) {
         on_built(worker, slot, fds);
     } else if (msg->type == SLOT_READY) {
         on_ready(worker, slot, fds, pid, msg->warm);
     } else if (msg->type == SLOT_UNCLEAN) {
-        kill_slot(worker, slot);
+        give_up(worker, slot, msg->fault);
     }
 }
 
@@ -428,7 +439,7 @@ static void on_oom(struct worker *worker, struct slot *slot) {
             slot->killed_ns = clock_ns(CLOCK_MONOTONIC);
         slot->reason = SBX_REASON_MEMORY; /* whatever it is being killed for */
     }
-    kill_slot(worker, slot);
+    give_up(worker, slot, (struct fault){SBX_STEP_FORK, ENOMEM});
 }
 
 static void on_output(struct worker *worker, struct slot *slot, unsigned stream) {
@@ -454,7 +465,7 @@ void slot_event(struct worker *worker, struct slot *slot, enum source source) {
 /* The wall clock runs from exec, which the prepared process notes in the shared page. */
 static void on_deadline(struct worker *worker, struct slot *slot, uint64_t now) {
     if (!slot->active || slot->reason) { /* init is stuck, or slow to kill */
-        kill_slot(worker, slot);
+        give_up(worker, slot, (struct fault){SBX_STEP_FORK, ETIMEDOUT});
         return;
     }
     uint64_t exec = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE);

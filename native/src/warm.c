@@ -54,6 +54,7 @@ int warm_place(struct warm *warm, int first) {
 
 _Noreturn static void become_interpreter(const struct warm *warm, const struct config *config,
                                          int control, int slot_sock) {
+    static char *none[] = {NULL};
     static const char *const argv[] = {"python3", "-s", "-B", "/proc/self/fd/6", NULL};
     const int from[] = {control,
                         slot_sock,
@@ -72,7 +73,8 @@ _Noreturn static void become_interpreter(const struct warm *warm, const struct c
             _exit(1);
     if (sys_close_range(FDS_END, ~0u, 0) < 0)
         _exit(1);
-    (void)execve(config->interpreter, (char *const *)argv, config->warm_env);
+    (void)execve(config->interpreter, (char *const *)argv,
+                 config->warm_env ? config->warm_env : none);
     _exit(1);
 }
 

@@ -63,5 +63,47 @@ static void one_of_an_unknown_environment_gets_no_slot(void) {
     close_fd(&pair[1]);
 }
 
+/* Of a tenant's warm slots; all but the first slot are such, and have served tenant 1. */
+static void begin_warm(void) {
+    begin();
+    config.warm = SLOTS - 1;
+    for (unsigned i = 1; i < SLOTS; i++) {
+        slots[i].for_warm = slots[i].warm = true;
+        slots[i].init_pidfd = -1;
+        slots[i].tenant = slots[i].jobs_run = 1;
+        slots[i].state = SLOT_IDLE;
+    }
+    slots[0].state = SLOT_BUILDING;
+    waiting[0].job = (struct sbx_job){.job_id = 7, .tenant = 2, .flags = SBX_JOB_WARM};
+    waiting[0].job.limits.memory_bytes = 64 << 20;
+    queue_add(&worker, &waiting[0]);
+}
+
+static unsigned count_idle(void) {
+    unsigned idle = 0;
+    for (unsigned i = 0; i < SLOTS; i++)
+        idle += slots[i].state == SLOT_IDLE;
+    return idle;
+}
+
+static void one_that_waits_takes_one_interpreter_only(void) {
+    begin_warm();
+    for (int i = 0; i < 5; i++)
+        queue_run(&worker);
+    CHECK(waiting[0].used);
+    CHECK_EQ(count_idle(), SLOTS - 2);
+    queue_drop(&waiting[0]);
+}
+
+static void one_that_no_interpreter_serves_takes_none(void) {
+    begin_warm();
+    slots[0].mounts = waiting[0].job.mounts = 1;
+    queue_run(&worker);
+    CHECK_EQ(count_idle(), SLOTS - 1);
+    queue_drop(&waiting[0]);
+}
+
 TEST_MAIN(TEST(one_that_waits_for_another_kind_says_so),
-          TEST(one_of_an_unknown_environment_gets_no_slot))
+          TEST(one_of_an_unknown_environment_gets_no_slot),
+          TEST(one_that_waits_takes_one_interpreter_only),
+          TEST(one_that_no_interpreter_serves_takes_none))

@@ -256,7 +256,8 @@ class HelperLink:
     def _slot_error(self, error: wire.SlotError) -> None:
         text = setup_message(error.step, error.error)
         _log.error("no slot could be made: %s %s", text, fields(retry_ms=error.retry_ms))
-        self._events.slot_failed(text)
+        if error.step != wire.STEP_INTERPRETER:  # Nobody has to wait for one.
+            self._events.slot_failed(text)
 
     def send(self, message: bytes, fds: tuple[int, ...] = (), job_id: int = 0) -> None:
         """Send a message, or keep it for later when the socket is full. Never blocks.

@@ -60,20 +60,24 @@ def open_streams() -> None:
         setattr(sys, "__" + name + "__", text)
 
 
-def become(argv: list[str], env: dict[str, str], first: dict[str, str]) -> Program | None:
+def become(
+    argv: list[str], env: dict[str, str], first: dict[str, str], made: dict[str, str]
+) -> Program | None:
     """Make this process what `python3` with these arguments is before its first line.
 
-    ``first`` are the variables this one was started with. None where only a start will do.
+    ``first`` are the variables this one was started with, ``made`` those that it made of them
+    (without a locale, it chooses one). None where only a start will do.
     """
     words = argv[len(_START) :]
     if argv[: len(_START)] != _START or not words or at_start(env) != at_start(first):
         return None
     is_text = words[0] == "-c" and len(words) > 1
     source = words[1] if is_text else read_script(words[0])
-    if source is None or any(map(os.isatty, range(3))):
+    place = "" if is_text else os.path.dirname(os.path.realpath(words[0]))
+    if source is None or any(map(os.isatty, range(3))) or hides_module(place):
         return None
     os.environ.clear()
-    os.environ.update(env)
+    os.environ.update({**env, **made})
     open_streams()
     main: Any = type(sys)("__main__")
     main.__builtins__ = __builtins__
@@ -84,16 +88,31 @@ def become(argv: list[str], env: dict[str, str], first: dict[str, str]) -> Progr
     return Program(source, name, main.__dict__)
 
 
+def hides_module(place: str) -> bool:
+    """Whether a file there has the name of a module that is loaded here already: a program that
+    imports it means the file. False where nobody can look."""
+    try:
+        names = os.listdir(place or ".")
+    except OSError:
+        return False
+    return any(name.partition(".")[0] in sys.modules for name in names)
+
+
 def read_script(path: str) -> bytes | None:
     """None of a file whose end some versions see at a null byte, and of what is none."""
     try:
-        if not os.path.isfile(path):
+        # Before the program starts, this process has descriptors that are not the program's.
+        if path.startswith("-") or not os.path.isfile(path) or in_proc(path):
             return None
         with open(path, "rb") as file:
             source = file.read()
     except OSError:
         return None
     return None if b"\0" in source else source
+
+
+def in_proc(path: str) -> bool:
+    return os.path.realpath(path).startswith("/proc/")
 
 
 def _text(main: Any, words: list[str]) -> str:
@@ -144,8 +163,13 @@ def rehearse() -> None:
     names: dict[str, Any] = {}
     exec(compile(_REHEARSED, "rehearsal", "exec"), names)  # noqa: S102
     read_script("/etc/hosts")
-    become([*_START, "-c", "pass"], {**variables(text([b"A=b"])), **started}, started)
+    become([*_START, "-c", "pass"], {**variables(text([b"A=b"])), **started}, started, made)
     print(json.dumps(names["main"](json.loads('{"a": [1, "b"]}'), {})), flush=True)
+
+
+def variables_at_start() -> dict[str, str]:
+    with open("/proc/self/environ", "rb") as file:
+        return variables(text(file.read().split(b"\0")[:-1]))
 
 
 def known_programs() -> dict[str | bytes, Any]:
@@ -157,15 +181,14 @@ def known_programs() -> dict[str | bytes, Any]:
 
 warm = load()
 known = known_programs()
-started = dict(os.environ)
+started = variables_at_start()
+made = {name: value for name, value in os.environ.items() if started.get(name) != value}
 rehearse()
 gc.collect()
 gc.freeze()
-argv, env = warm.serve(rehearse)
-argv, env = text(argv), variables(text(env))
-program = become(argv, env, started)
-if program is None:
-    os.execvpe(argv[0], argv, env)
+program = warm.serve(
+    rehearse, lambda argv, env: become(text(argv), variables(text(env)), started, made)
+)
 try:
     code = known.get(program.source)
     if code is None:

@@ -1,12 +1,15 @@
 """Attacks on the interpreter that waits in a warm slot, and through it on the next program."""
 
+import os
 import textwrap
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sandboxd_client import Client, Result
+from support import host
 from support.daemon import Daemon, running
 from support.jobs import SECOND
 
@@ -108,6 +111,44 @@ def test_nothing_of_the_slot_is_in_the_program(one: Client) -> None:
         "PermissionError",
         "OSError",
     ]
+
+
+def test_nothing_of_the_helper_is_in_memory(one: Client) -> None:
+    """P25: the helper's message is no part of it, which would say how many jobs there were."""
+    said = output(
+        one,
+        """
+        import struct
+        def is_message(data, at):
+            words = struct.unpack_from("<IIQQIIII", data, at)
+            return words[:2] == (1, 32) and 0 < words[2] < 1 << 20 and not any(words[3:])
+        found = 0
+        for line in open("/proc/self/maps"):
+            words = line.split()
+            if words[1][:2] == "rw" and words[-1] != "[vvar]":
+                first, end = (int(word, 16) for word in words[0].split("-"))
+                with open("/proc/self/mem", "rb") as memory:
+                    memory.seek(first)
+                    data = memory.read(end - first)
+                found += sum(is_message(data, at) for at in range(0, len(data) - 48, 8))
+        print(found)
+        """,
+    )
+    assert said == "0\n"
+
+
+def test_the_interpreter_has_no_file_of_the_workers(one_warm: Daemon, one: Client) -> None:
+    """P25: who has the file that the shared page is in could make it shorter than the page."""
+    output(one, "pass")
+    waiting = [
+        pid
+        for pid in host.descendants(one_warm.pid)
+        if b"/proc/self/fd/6" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert waiting
+    for pid in waiting:
+        names = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        assert not [name for name in names if "memfd" in name], names
 
 
 SURVIVORS = """

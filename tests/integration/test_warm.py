@@ -1,18 +1,14 @@
 """Programs in an interpreter that waited: nothing they see or do tells them from a plain start."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sandboxd_client import Client, Result
+from sandboxd_client import Client
 from support.daemon import Daemon, running
 from support.jobs import MIB, SECOND
-
-# A copy of the waiting interpreter still has the words that that was started with.
-WARM = "import os\nassert b'main.py' not in open('/proc/self/cmdline', 'rb').read(), 'not warm'\n"
-
+from support.warm import python, started, wait_for_interpreters
 
 TICK_NS = 10_000_000
 
@@ -27,34 +23,6 @@ def warm(require_sandbox: None) -> Iterator[Daemon]:
 def client(warm: Daemon) -> Iterator[Client]:
     with Client(warm.socket) as client:
         yield client
-
-
-def _wait_for_interpreters(client: Client) -> None:
-    """Until both wait: they are started when nothing else is to be done."""
-    deadline = time.monotonic() + 10
-    while client.stats()["slots"]["warm"] < 2:
-        assert time.monotonic() < deadline, client.stats()
-        time.sleep(0.02)
-
-
-def python(client: Client, source: str, *args: str, **more: Any) -> Result:
-    """The program by its runtime, in an interpreter that waited."""
-    _wait_for_interpreters(client)
-    files = [{"name": "main.py", "data": WARM + source}]
-    result = client.execute("python", files=files, args=list(args), **more).run
-    assert result is not None
-    assert b"not warm" not in result.stderr, result
-    return result
-
-
-def started(client: Client, source: str, *args: str, stdin: bytes = b"") -> Result:
-    """The same program by a plain start of the interpreter."""
-    source = WARM.replace("not in", "in") + source
-    return client.run(
-        ["python3", "-s", "-B", "main.py", *args],
-        files={"main.py": source.encode()},
-        stdin=stdin,
-    )
 
 
 SAME = {
@@ -297,3 +265,45 @@ def test_without_warm_slots(require_sandbox: None) -> None:
         files = [{"name": "main.py", "data": "import os\nprint(os.getppid())"}]
         assert client.execute("python", files=files).run.stdout == b"1\n"
         assert client.stats()["slots"]["warm"] == 0
+
+
+def _same_as_plain(client: Client, files: dict[str, bytes], **more: Any) -> None:
+    wait_for_interpreters(client)
+    given: list[dict[str, Any]] = [{"name": "main.py", "data": files["main.py"]}]
+    given += [
+        {"name": name, "data": data, "source": False}
+        for name, data in files.items()
+        if name != "main.py"
+    ]
+    mine = client.execute("python", files=given, **more).run
+    plain = client.run(["python3", "-s", "-B", "main.py"], files=files, **more)
+    assert mine is not None
+    assert (mine.status, mine.exit_code, mine.message, mine.stdout, mine.stderr) == (
+        plain.status,
+        plain.exit_code,
+        plain.message,
+        plain.stdout,
+        plain.stderr,
+    )
+
+
+@pytest.mark.parametrize("name", ["json.py", "operator.py", "typing/__init__.py"])
+def test_a_module_of_its_own_has_the_name_of_one_that_was_loaded(client: Client, name: str) -> None:
+    module = name.partition(".")[0].partition("/")[0]
+    source = f"import {module}\nprint({module}.__file__, {module}.mine)\n"
+    _same_as_plain(client, {"main.py": source.encode(), name: b"mine = 1\n"})
+
+
+def test_no_python_in_the_path(client: Client) -> None:
+    _same_as_plain(client, {"main.py": b"print(1)"}, env={"PATH": "/nonexistent"})
+
+
+def test_another_python_ignores_no_signal_that_this_one_does(client: Client) -> None:
+    wait_for_interpreters(client)
+    script = "#!/bin/sh\ngrep SigIgn /proc/self/status\n"
+    fake = {"name": "python3", "data": script, "mode": 0o755, "source": False}
+    files = [{"name": "main.py", "data": "print(1)"}, fake]
+    result = client.execute("python", files=files, env={"PATH": "/work:/usr/bin:/bin"}).run
+    assert result is not None
+    plain = client.run(["grep", "SigIgn", "/proc/self/status"])
+    assert result.stdout == plain.stdout

@@ -16,7 +16,7 @@
 #include "../internal.h"
 
 /* As warm.c has them. */
-enum { CONTROL_FD = 3, SLOT_FD, SHARED_FD, FILES_FD };
+enum { CONTROL_FD = 3, SLOT_FD, SHARED_FD };
 
 /* A larger stack than a process was started with may run into what is mapped below it. */
 static const uint64_t MOST_STACK = 96 << 20;
@@ -39,8 +39,9 @@ static int prepare(void) {
     if (page == MAP_FAILED)
         return -1;
     shared = page;
-    /* What comes from outside the interpreter goes no further, and is not there after an exec. */
-    if (sys_close_range(FILES_FD, ~0u, 0) < 0 ||
+    /* What comes from outside the interpreter goes no further, and is not there after an exec. The
+     * page's file least of all: who has it could make it shorter, and the worker die of that. */
+    if (sys_close_range(SHARED_FD, ~0u, 0) < 0 ||
         sys_close_range(CONTROL_FD, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
         return -1;
     return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 ||
@@ -96,8 +97,15 @@ static void let_go_of_slot(const struct sbx_job *job) {
     (void)prctl(PR_SET_DUMPABLE, 1);
 }
 
-/* In the copy. Returns (argv, env) or does not return. */
-static PyObject *prepared_process(PyObject *rehearse) {
+/* What the interpreter ignores would be ignored by any other program, too. */
+_Noreturn static void start_anew(const struct job_start *start) {
+    (void)signal(SIGPIPE, SIG_DFL);
+    job_mark_start(shared);
+    job_execute(start, shared);
+}
+
+/* In the copy. Returns what is to be run, or does not return. */
+static PyObject *prepared_process(PyObject *rehearse, PyObject *become) {
     struct job_start start;
     (void)signal(SIGTERM, SIG_DFL);
     /* Most of what the program will use is copied now, while nobody waits. */
@@ -106,24 +114,25 @@ static PyObject *prepared_process(PyObject *rehearse) {
     job_prepare(SLOT_FD, shared, true, &start);
     const struct sbx_job *job = start.job;
     if (!(job->flags & SBX_JOB_WARM) || job->flags & SBX_JOB_TTY ||
-        job->limits.stack_bytes > MOST_STACK || strcmp(start.argv[0], "python3")) {
-        job_mark_start(shared);
-        job_execute(&start, shared);
-    }
+        job->limits.stack_bytes > MOST_STACK || strcmp(start.argv[0], "python3"))
+        start_anew(&start);
     PyObject *argv = list_of(start.argv), *env = list_of(start.env);
-    if (!argv || !env)
-        _exit(1);
-    job_mark_start(shared);
-    let_go_of_slot(job);
-    PyObject *both = PyTuple_Pack(2, argv, env);
+    PyObject *program = argv && env ? PyObject_CallFunctionObjArgs(become, argv, env, NULL) : NULL;
+    if (!program || program == Py_None)
+        start_anew(&start);
     Py_DECREF(argv);
     Py_DECREF(env);
-    return both;
+    job_mark_start(shared);
+    let_go_of_slot(job);
+    return program;
 }
 
-static PyObject *serve(PyObject *self, PyObject *rehearse) {
+static PyObject *serve(PyObject *self, PyObject *arguments) {
     const struct warm_msg ready = {0};
+    PyObject *rehearse, *become;
     (void)self;
+    if (!PyArg_ParseTuple(arguments, "OO", &rehearse, &become))
+        return NULL;
     if (prepare() < 0 || tell(&ready) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     while (wait_for_go() == 0) {
@@ -132,7 +141,7 @@ static PyObject *serve(PyObject *self, PyObject *rehearse) {
         pid_t pid = fork();
         if (pid == 0) {
             PyOS_AfterFork_Child();
-            return prepared_process(rehearse);
+            return prepared_process(rehearse, become);
         }
         PyOS_AfterFork_Parent();
         if (pid < 0)
@@ -142,7 +151,7 @@ static PyObject *serve(PyObject *self, PyObject *rehearse) {
     _exit(1); /* init sees the end of the socket, and the slot ends */
 }
 
-static PyMethodDef methods[] = {{"serve", serve, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef methods[] = {{"serve", serve, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "sandbox_warm", NULL, -1, methods, NULL, NULL, NULL, NULL};
 

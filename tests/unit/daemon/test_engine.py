@@ -64,9 +64,7 @@ async def test_a_job_is_sent_complete(engine: Engine, peer: Peer) -> None:
     )
 
 
-async def test_a_result_on_descriptor_3(
-    engine: Engine, peer: Peer, open_descriptors: None
-) -> None:
+async def test_a_result_on_descriptor_3(engine: Engine, peer: Peer, open_descriptors: None) -> None:
     what = msgspec.structs.replace(spec("x"), result_bytes=4, partition=9, warm=True)
     submitted = Submitted(engine, what)
     message = await peer.receive()
