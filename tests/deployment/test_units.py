@@ -118,3 +118,12 @@ def test_accounts_and_directories_are_those_of_the_units() -> None:
     assert str(Path(settings("sandboxd.socket")["ListenStream"][0]).parent) in made
     assert settings("sandboxd.service")["Slice"] == settings("sandboxd-rest.service")["Slice"]
     assert (UNITS / settings("sandboxd.service")["Slice"][0]).exists()
+
+
+def test_apparmor_understands_the_profile() -> None:
+    if not shutil.which("apparmor_parser") or not Path("/etc/apparmor.d/abi/4.0").exists():
+        pytest.skip("AppArmor 4 is not installed")
+    command = ["apparmor_parser", "--skip-kernel-load", "--skip-cache", "--names"]
+    profile = UNITS / "apparmor.d/sandboxd"
+    done = subprocess.run([*command, profile], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "sandboxd\n"), done.stderr
