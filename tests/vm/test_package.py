@@ -212,4 +212,8 @@ def test_a_removed_package_leaves_no_process_and_no_unit() -> None:
     assert not left.stdout
     shown = run("systemctl", "show", "--value", "-p", "LoadState", "sandboxd-rest.service")
     assert shown == "not-found"
-    assert run("systemctl", "--failed", "--no-legend", "--plain", "sandboxd*") == ""
+    assert run("systemctl", "list-units", "--failed", "--no-legend", "--plain", "sandboxd*") == ""
+    run("dpkg", "--install", str(PACKAGE))
+    assert states() == ["active", "active"]
+    with Client(SOCKET) as client:
+        assert client.run(["/bin/true"]).status == "ok"
