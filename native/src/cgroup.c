@@ -285,6 +285,14 @@ uint64_t cgroup_memory(const struct cgroup *cgroup) {
     return less(get_number(cgroup->memory_usage), cache);
 }
 
+bool cgroup_has_files(const struct cgroup *cgroup, const struct base *base) {
+    char text[8192];
+    if (less(get_number(cgroup->memory_usage), base->own_memory) < STALE_BYTES)
+        return false;
+    return get_text(cgroup->memory_stat, text, sizeof text) < 0 ||
+           find_number(text, "shmem") > STALE_BYTES;
+}
+
 void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret) {
     ret->cpu_ns = less(cgroup_cpu_ns(cgroup), base->cpu_ns);
     ret->process_limit_hits = less(process_limit_hits(cgroup), base->pids_hits);

@@ -287,6 +287,15 @@ static int run_process(struct init *init, struct slot_msg *end, uint64_t *ret_re
     return 0;
 }
 
+static int reset(struct init *init, struct fault *fault) {
+    if (slot_reset(&init->pristine, fault) < 0)
+        return -1;
+    if (!cgroup_has_files(&init->cgroup, &init->shared->base))
+        return 0;
+    errno = EBUSY;
+    return fail(fault, SBX_STEP_RESET);
+}
+
 /* One job. Returns -1 where the slot cannot serve another. */
 static int run_one(struct init *init, struct fault *fault) {
     struct slot_msg end = {.type = SLOT_END};
@@ -303,7 +312,7 @@ static int run_one(struct init *init, struct fault *fault) {
     /* A message wakes its reader on the CPU of the writer, who is expected to sleep soon: without
      * giving way, the report would wait for the reset, and its reader for the next process. */
     (void)sched_yield();
-    if ((!keep && slot_reset(&init->pristine, fault) < 0) || rewind_pids(init, fault) < 0)
+    if ((!keep && reset(init, fault) < 0) || rewind_pids(init, fault) < 0)
         return -1;
     (void)sched_yield();
     return 0;

@@ -336,6 +336,10 @@ int cgroup_begin(const struct cgroup *cgroup, struct base *base);
 uint64_t cgroup_cpu_ns(const struct cgroup *cgroup);
 /* What is in use, without the page cache, which the kernel takes back when a job needs memory. */
 uint64_t cgroup_memory(const struct cgroup *cgroup);
+/* Whether files in memory are charged to it, though the slot's own are gone: what a job wrote to
+ * a descriptor of sandboxd's, who has not closed it yet. It would be the next job's, or hide as
+ * much of what that uses. */
+bool cgroup_has_files(const struct cgroup *cgroup, const struct base *base);
 /* What the group used since base. */
 void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret);
 

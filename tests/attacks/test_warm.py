@@ -236,3 +236,21 @@ def output_or_cold(client: Client) -> str:
     assert result is not None
     assert result.status == "ok", result
     return result.stdout.decode().strip()
+
+
+def test_a_result_hides_no_memory_of_the_next_call(require_sandbox: None) -> None:
+    """M5: what one call wrote as its result is not taken off the next one's figure."""
+    code = """
+import os
+def main(args, context):
+    for at in range(args["write"]):
+        os.pwrite(3, b"x" * (1 << 20), at << 20)
+    used = b"y" * (args["use"] << 20)
+    return len(used)
+"""
+    limits = {"memory_bytes": 128 << 20, "file_size_bytes": 128 << 20}
+    with running(jobs=1, warm_slots=1, limits=limits) as daemon, Client(daemon.socket) as client:
+        client.create_function("f", kind="python", code=code)
+        for _ in range(6):
+            client.call_function("f", {"write": 90, "use": 0})
+            assert client.call_function("f", {"write": 0, "use": 60})["memory_bytes"] > 60 << 20
