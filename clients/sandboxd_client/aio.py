@@ -116,6 +116,11 @@ class TrioClient(FunctionCalls):
     ) -> None:
         self._fail(ConnectionLost("the connection was closed"))
 
+    @property
+    def lost(self) -> SandboxdError | None:
+        """Why the connection has ended; None while it has not."""
+        return self._lost
+
     def _fail(self, reason: SandboxdError) -> None:
         """Close; everybody who waits gets `reason`."""
         if self._lost is None:

@@ -142,6 +142,7 @@ class App:
         begun = time.monotonic()
         headers = by_name(scope["headers"])
         peer = self._guard.peer(scope, headers)
+        _trim(scope)
         dialect = self._dialect(scope["path"])
         self._counts.running += 1
         status = CLOSED_BY_CLIENT
@@ -190,6 +191,8 @@ class App:
 
     async def _routed(self, request: Request) -> Response:
         scope = request.scope
+        if scope["path"].endswith("\n"):
+            raise Refusal(404, "Not Found")  # To a route's pattern it would be the end.
         route = self._exact.get((scope["method"], scope["path"]))
         if route is not None:
             scope["route"] = route
@@ -212,14 +215,11 @@ class App:
         )
         scope["sandboxd.request"] = request
         scope["app"] = self  # Starlette then says by an exception what a route cannot do.
-        path = scope["path"]
-        if len(path) > 1 and path.endswith("/"):
-            scope["path"] = path.rstrip("/") or "/"
         return request
 
     def _dialect(self, path: str) -> Dialect | None:
         for prefix, dialect in self._prefixes:
-            if path.startswith(prefix):
+            if f"{path}/".startswith(prefix):
                 return dialect
         for owns, dialect in self._owners:
             if owns(path):
@@ -232,6 +232,7 @@ class App:
         begun = time.monotonic()
         headers = by_name(scope["headers"])
         peer = self._guard.peer(scope, headers)
+        _trim(scope)
         status = 101
         try:
             self._guard.check(scope, headers)
@@ -267,6 +268,14 @@ class App:
         if self._config.access_log:
             asked = fields(peer=peer, method=method, path=scope["path"])
             _access_log.write(f"{asked} status={status} ms={seconds * 1000:.1f}")
+
+
+def _trim(scope: Scope) -> None:
+    """A slash at the end of a path does not matter. To be called before it is looked at whose path
+    it is: what is asked there and what is routed has to be the same."""
+    path = scope["path"]
+    if len(path) > 1 and path.endswith("/"):
+        scope["path"] = path.rstrip("/") or "/"
 
 
 def _exact(routes: Sequence[BaseRoute]) -> dict[tuple[str, str], Route]:

@@ -11,6 +11,7 @@ WebSocket and HTTP/2 are not spoken here: the bytes read so far are handed on.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import trio
 
 from sandboxd_rest.http import BODY, WATCHED
 from sandboxd_rest.http1_answer import CLOSE, CONTINUE, answer
-from sandboxd_rest.http1_request import is_foreign, scope_of
+from sandboxd_rest.http1_request import is_ambiguous, is_foreign, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Address = tuple[str, int] | None
 
 _RECEIVE_BYTES: Final = 64 * 1024
+_LINGER_S: Final = 5.0
 _GONE: Final = {"type": "http.disconnect"}
 
 
@@ -73,6 +75,7 @@ class Connection:
         self._head_only = False
         self._answered = False
         self._ended = False
+        self._lingering = trio.CancelScope()
         self._watched: set[trio.CancelScope] = set()
         # The second task: whether it is the one that reads, and what it read too early.
         self._resting = trio.lowlevel.ParkingLot()
@@ -91,6 +94,7 @@ class Connection:
     def stop(self) -> None:
         """End, or when a request is being handled, after it."""
         self._stopping = True
+        self._lingering.cancel()
         if not self._busy:
             self._nursery.cancel_scope.cancel()
 
@@ -134,10 +138,29 @@ class Connection:
             return True
         self._busy = True
         goes_on = await self._serve(data)
+        if self._http.their_state in (h11.SEND_BODY, h11.ERROR) and self._foreign is None:
+            await self._linger()
         self._busy = False
         if goes_on and self._other_reads:
             await self._resting.park()
         return goes_on
+
+    async def _linger(self) -> None:
+        """Take what a client still sends of a request that was refused, and keep nothing of it: to
+        close a socket with something unread resets the connection, and the client then sees that
+        instead of the answer."""
+        with self._lingering:
+            self._lingering.deadline = trio.current_time() + _LINGER_S
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_eof()
+            while await self._next():
+                pass
+
+    async def _next(self) -> bytes:
+        """What comes next, also when the other task reads it."""
+        if self._other_reads:  # It began to with the request before.
+            await self._wanting.park()
+        return await self._read()
 
     async def _read(self) -> bytes:
         """What comes next; nothing at the client's end."""
@@ -172,6 +195,8 @@ class Connection:
                 if not isinstance(event, h11.Request):
                     return False
                 headers = list(event.headers)
+                if is_ambiguous(headers):
+                    raise h11.RemoteProtocolError("two ways to tell where the body ends")
                 if is_foreign(event, headers):
                     self._foreign = self._raw + (self._ahead or b"")
                     return False
@@ -240,9 +265,7 @@ class Connection:
         while not self._parts and not self._complete:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
-                if self._other_reads:  # It began to with the request before.
-                    await self._wanting.park()
-                self._http.receive_data(await self._read())
+                self._http.receive_data(await self._next())
             else:
                 self._take(event)
 

@@ -16,6 +16,12 @@ def is_foreign(request: h11.Request, headers: list[tuple[bytes, bytes]]) -> bool
     return request.http_version not in _VERSIONS or any(name == b"upgrade" for name, _ in headers)
 
 
+def is_ambiguous(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a proxy in front may see the end of the request elsewhere than we do."""
+    names = [name for name, _ in headers]
+    return b"transfer-encoding" in names and b"content-length" in names
+
+
 def scope_of(request: h11.Request, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     """An ASGI scope but for what belongs to the connection."""
     path, _, query = request.target.partition(b"?")

@@ -49,12 +49,10 @@ class Link:
             return await request(client)
         except ConnectionLost:
             await self._drop(client)
-        client = await self._shared()
-        try:
-            return await request(client)
-        except ConnectionLost:
-            await self._drop(client)
-            raise unavailable() from None
+        except SandboxdError as error:
+            await self._refuse_if_lost(client, error)
+            raise
+        return await self._last_try(request)
 
     async def once(self, request: Callable[[TrioClient], Awaitable[T]]) -> T:
         """Make a request that must not be made twice, because it changes what is stored.
@@ -63,12 +61,22 @@ class Link:
         goes away meanwhile may have done it or not, and nobody can tell. Raises like `call`.
         """
         await self.call(lambda client: client.info())
+        return await self._last_try(request)
+
+    async def _last_try(self, request: Callable[[TrioClient], Awaitable[T]]) -> T:
         client = await self._shared()
         try:
             return await request(client)
-        except ConnectionLost:
+        except SandboxdError as error:
+            await self._refuse_if_lost(client, error)
+            raise
+
+    async def _refuse_if_lost(self, client: TrioClient, error: SandboxdError) -> None:
+        """Drop a connection that `error` was the end of, whatever it says, so that the next request
+        gets a new one. Raises Refusal (503) then."""
+        if error is client.lost:
             await self._drop(client)
-            raise unavailable() from None
+            raise unavailable() from error
 
     async def execute(self, params: dict[str, Any]) -> ExecuteResult:
         """`runtime.execute`. The job is cancelled when the task is.
@@ -105,7 +113,7 @@ class Link:
             reusable = True
             return dict(raw)
         except RequestError:
-            reusable = True
+            reusable = client.lost is None  # Else it was told so of all of the connection.
             raise
         except ConnectionLost:
             return None

@@ -342,6 +342,22 @@ def test_a_query_that_is_none(faaspot: Faaspot) -> None:
     faaspot.refused(400, "GET", "executions/?" + "a=1&" * 1001)
 
 
+def test_a_browser_s_question_has_no_key(daemon: Daemon) -> None:
+    page = "https://play.example"
+    asks = {
+        "access-control-request-method": "PUT",
+        "access-control-request-headers": "authorization",
+    }
+    with running(daemon.socket, allowed_origins=[page]) as gateway:
+        answer = gateway.request("OPTIONS", "/v1/functions/", headers={"origin": page, **asks})
+        assert (answer.status, answer.body) == (204, b"")
+        assert answer.headers["access-control-allow-origin"] == page
+        assert "authorization" in answer.headers["access-control-allow-headers"]
+        assert gateway.get("/v1/functions/", {"origin": page}).status == 401
+        other = gateway.request("OPTIONS", "/v1/functions/", headers={"origin": "http://e", **asks})
+        assert "access-control-allow-origin" not in other.headers
+
+
 def test_what_is_too_large(faaspot: Faaspot) -> None:
     faaspot.create("size.py", "def main(args, context):\n    return len(args['a'])\n")
     large = {"a": "x" * 1_000_000}

@@ -248,3 +248,30 @@ def test_who_goes_away_after_many_requests_takes_the_last_along(gateway: Gateway
     while gateway.log_text().count("status=499") == before:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_two_ways_to_tell_the_end_of_a_body(gateway: Gateway) -> None:
+    """A proxy in front may have gone by the other one: what follows is no request of its client."""
+    both = HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    text = exchange(gateway, both + GET)
+    assert text.startswith(b"HTTP/1.1 400 "), text
+    assert text.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("path", ["/api/execute", "/api/v2/execute", "/v1/functions"])
+def test_who_still_sends_what_is_refused_sees_why(gateway: Gateway, path: str) -> None:
+    """Not a connection that is reset: clients take that for a failure of the network."""
+    body = b"x" * 20_000_000
+    answer = gateway.request("PUT" if path.startswith("/v1") else "POST", path, body)
+    assert answer.status in (400, 401, 415), answer
+
+
+def test_a_refusal_waits_for_nobody(daemon: Daemon) -> None:
+    """Who neither sends the rest nor goes away is left, also by a gateway that is to end."""
+    head = HEAD.replace(b"json", b"nothing") + b"Content-Length: 5000\r\n\r\n"
+    with running(daemon.socket) as gateway, connected(gateway) as sock:
+        sock.sendall(head)
+        assert rest(sock).startswith(b"HTTP/1.1 415 ")
+        begun = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - begun < 3

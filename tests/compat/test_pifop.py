@@ -576,6 +576,8 @@ def test_keys_reach_their_function_only(world: World) -> None:
     listed = world.caller(other).ok("GET", "/joe/tsp/executions")
     assert listed == []
     assert id in [each["id"] for each in master.ok("GET", "/joe/tsp/executions?limit=1000")]
+    for limit in ("0", "1001", "-1", "x", "000000001" + "9" * 20, "1" * 5000):
+        assert master.refused("GET", f"/joe/tsp/executions?limit={limit}")[0] == 400, limit
     master.ok("DELETE", "/joe/tsp/api_keys/other")
 
 

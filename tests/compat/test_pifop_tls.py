@@ -176,6 +176,23 @@ def test_plain_http_is_refused() -> None:
         assert call("GET", "/").json == {"message": "Piston v3.1.1"}
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/joe/tsp//"),
+        ("GET", "/joe/tsp%0a"),
+        ("GET", "/joe/%74sp/%2f"),
+        ("POST", "/joe/tsp/executions%0a"),
+        ("POST", "/joe/tsp/api_keys%0a?key_name=x"),
+        ("POST", "/joe/tsp/api_keys///?key_name=x"),
+    ],
+)
+def test_plain_http_is_refused_however_the_path_is_written(method: str, path: str) -> None:
+    """Without a daemon, what is let in is answered with 503."""
+    with running(NO_DAEMON) as gateway:
+        assert Caller(gateway, "x")(method, path).status in (403, 404)
+
+
 def test_plain_http_where_it_is_configured() -> None:
     with running(NO_DAEMON, pifop={"plain_http": True}) as gateway:
         assert Caller(gateway, "x").refused("GET", "/joe/tsp")[0] == 503

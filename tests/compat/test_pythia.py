@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import threading
 import time
 import zipfile
@@ -485,6 +486,53 @@ def test_how_large_a_request_may_be(pythia: Pythia, pythia_daemon: Daemon) -> No
             assert (answer.status, answer.body) == (400, b"")
             assert "too large" in answer.headers["sandboxd-message"]
         assert "too large" not in str(gateway.request("POST", "/api/tasks", b" " * 3000))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[" * 40 + "]" * 40,
+        "[" * 900 + "]" * 900,
+        "[" + "[]," * 300_000 + "[]]",
+        "[" + "[]," * 4_000_000 + "[]]",
+        str(2**64),
+        str(-(2**63) - 1),
+        "1" + "0" * 5000,
+    ],
+    ids=["deep", "deeper", "many", "more", "large", "small", "long"],
+)
+@pytest.mark.parametrize("field", ["predefined", "taskfs", "authors"])
+def test_json_that_is_no_message_to_the_daemon(pythia: Pythia, field: str, value: str) -> None:
+    """It is refused, costs little memory, and does no harm to what others do meanwhile."""
+    taskid = pythia.script("sleep 1; echo x")
+    found: list[Any] = []
+    other = threading.Thread(target=lambda: found.append(pythia.execute(taskid)["status"]))
+    other.start()
+    time.sleep(0.2)
+    before = pythia.gateway.rss_bytes()
+    rest = f'"authors": {value}' if field == "authors" else f'"config": {{"{field}": {value}}}'
+    body = f'{{"taskid": "x", "type": "input-output", "environment": "python", {rest}}}'
+    answer = pythia.gateway.request("POST", "/api/tasks", body.encode())
+    assert (answer.status, answer.body) == (400, b""), answer
+    assert pythia.gateway.rss_bytes() - before < 64 * 1024 * 1024
+    other.join()
+    assert found == ["success"]
+
+
+def test_who_goes_away_before_it_has_begun_leaves_nothing(
+    pythia: Pythia, pythia_daemon: Daemon
+) -> None:
+    taskid = pythia.script("sleep 4")
+    body = json.dumps({"tid": taskid}).encode()
+    head = f"POST /api/execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    for milliseconds in range(12):
+        with socket.create_connection(("127.0.0.1", pythia.gateway.port)) as sock:
+            sock.sendall(head.encode() + body)
+            time.sleep(milliseconds / 1000)
+    time.sleep(1)
+    with Client(pythia_daemon.socket) as client:
+        found = client.executions(space="tasks", limit=100)["executions"]
+    assert [each for each in found if each["status"] != "ended"] == []
 
 
 def test_as_curl_sends_it(pythia: Pythia) -> None:

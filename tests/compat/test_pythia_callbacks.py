@@ -82,6 +82,22 @@ def test_a_malformed_task_is_posted(pythia: Pythia, listener: Listener) -> None:
     assert json.loads(body)["status"] == "fatal"
 
 
+def test_what_could_not_be_executed_is_posted(listener: Listener) -> None:
+    """Whoever waits for the callback is told, also that the daemon took no more."""
+    with (
+        daemons.running(jobs=1, executions_queue=2) as daemon,
+        running(daemon.socket, pythia=ALLOWED) as gateway,
+    ):
+        pythia = Pythia(gateway)
+        taskid = pythia.script("sleep 0.5")
+        url = f"http://127.0.0.1:{listener.port}/"
+        assert [ask(pythia, taskid, url).status for _ in range(8)] == [200] * 8
+        results = [json.loads(body) for _, _, body in listener.wait(8)]
+        assert {result["tid"] for result in results} == {taskid}
+        statuses = [result["status"] for result in results]
+        assert set(statuses) == {"success", "error"}, results
+
+
 def test_it_is_tried_again(pythia: Pythia, listener: Listener) -> None:
     listener.statuses = [503, 429]
     taskid = pythia.script("true")
@@ -197,7 +213,7 @@ PRIVATE = [
     "127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "017700000001", "[::1]",
     "0.0.0.0", "[::]", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1",  # noqa: S104
     "[fe80::1]", "[fc00::1]", "[::ffff:127.0.0.1]", "[::ffff:10.0.0.1]", "[64:ff9b::7f00:1]",
-    "[2002:7f00:1::]", "224.0.0.1", "255.255.255.255", "localhost.",
+    "[fec0::1]", "[2002:7f00:1::]", "224.0.0.1", "255.255.255.255", "localhost.",
 ]  # fmt: skip
 
 

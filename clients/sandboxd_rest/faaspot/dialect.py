@@ -50,6 +50,8 @@ def dialect(config: Config, link: Link) -> Dialect:
     def admit(request: Request) -> None:
         """Before it is known what a request is for, it has to have a key: then no web page can
         make one, not even with GET."""
+        if request.scope["method"] == "OPTIONS":
+            return  # A browser asks what a listed page may do; it sends no key with that.
         coding = request.headers.get(b"content-encoding", b"identity").decode("latin-1")
         if coding.lower() != "identity":
             text = f"unsupported content encoding {coding[:40]!r}"

@@ -50,7 +50,9 @@ class Executions:
     async def entries(self, request: Request) -> Response:
         """GET executions: the newest first."""
         text = query(request).get("limit", "") or "100"
-        if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MOST_LISTED):
+        if not (
+            text.isascii() and text.isdigit() and len(text) < 10 and 0 < int(text) <= _MOST_LISTED
+        ):
             raise Refusal(400, f"limit must be a whole number from 1 to {_MOST_LISTED}")
         answer = await ask(
             self._link, request, "execution.list", **function_of(request), limit=int(text)

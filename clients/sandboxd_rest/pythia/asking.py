@@ -5,6 +5,7 @@ Pythia's errors have no body. Here a header says why.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ from sandboxd_rest.app import Endpoint, of_daemon
 from sandboxd_rest.http import Refusal, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sandboxd_rest.app import Handler
     from sandboxd_rest.http import Request
@@ -26,6 +27,12 @@ SPACE: Final = "tasks"
 NOTHING: Final = Response(b"", content_type=b"text/plain; charset=utf-8")
 WHY: Final = b"sandboxd-message"
 _MAX_WHY: Final = 500
+# Of a value that is no text, without the archive in it.
+_MAX_VALUE: Final = 1024 * 1024
+# The daemon takes eight times as many, and twice as deep, in one message.
+_MAX_VALUES: Final = 32 * 1024
+_MAX_DEPTH: Final = 16
+_NO_VALUE: Final = msgspec.Raw()
 
 
 class Methods(Endpoint):
@@ -65,20 +72,65 @@ async def body(request: Request, kind: type[T]) -> T:
     """The JSON of a request. What is null counts as not given. Raises Refusal."""
     data = await request.body()
     try:
-        values = msgspec.json.decode(data)
-        if not isinstance(values, dict):
-            raise Refusal(400, "the body must be a JSON object")
-        return msgspec.convert(_without_null(values), kind)
+        values = _values(data, kind)
+        values = {key: value for key, value in values.items() if value is not None}
+        limits = values.get("limits")
+        if isinstance(limits, dict):
+            values["limits"] = {key: each for key, each in limits.items() if each is not None}
+        return msgspec.convert(values, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise Refusal(400, f"the body is wrong: {exc}") from None
 
 
-def _without_null(values: dict[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in values.items() if value is not None}
-    limits = found.get("limits")
-    if isinstance(limits, dict):
-        found["limits"] = {key: value for key, value in limits.items() if value is not None}
+class _Archive(msgspec.Struct):
+    taskfs: msgspec.Raw = _NO_VALUE
+
+
+def _values(data: bytes, kind: type[Any]) -> dict[str, Any]:
+    """Those that `kind` has a field for. One byte of JSON may become 64 of memory, so all but texts
+    are decoded only when they are not long."""
+    raw = msgspec.json.decode(data, type=_undecoded(kind.__name__, kind.__struct_fields__))
+    found: dict[str, Any] = {}
+    for name in kind.__struct_fields__:
+        text = bytes(getattr(raw, name))
+        if not text:
+            continue
+        size = len(text)
+        if size > _MAX_VALUE and text.startswith(b"{"):
+            archive = bytes(msgspec.json.decode(text, type=_Archive).taskfs)
+            size -= len(archive) if archive.startswith(b'"') else 0
+        if size > _MAX_VALUE and not text.startswith(b'"'):
+            raise Refusal(400, f"{name} is too large: at most {_MAX_VALUE} bytes")
+        found[name] = msgspec.json.decode(text)
+        _check_shape(name, found[name])
     return found
+
+
+@cache
+def _undecoded(name: str, fields: tuple[str, ...]) -> type[Any]:
+    return msgspec.defstruct(name, [(field, msgspec.Raw, _NO_VALUE) for field in fields])
+
+
+def _check_shape(name: str, value: object) -> None:
+    """Raises Refusal for what would not be a message to the daemon, which ends a connection over
+    one that is too deep or has too many values, and with it what others do on that."""
+    level, count = [value], 0
+    for _ in range(_MAX_DEPTH):
+        count += len(level)
+        if count > _MAX_VALUES:
+            raise Refusal(400, f"{name} has more than {_MAX_VALUES} values")
+        if any(type(each) is int and not -(2**63) <= each < 2**64 for each in level):
+            raise Refusal(400, f"{name} has a number that is too large")
+        level = [inner for each in level for inner in _inside(each)]
+        if not level:
+            return
+    raise Refusal(400, f"{name} is nested deeper than {_MAX_DEPTH} levels")
+
+
+def _inside(value: object) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    return value if isinstance(value, list) else ()
 
 
 def is_missing(error: RequestError) -> bool:

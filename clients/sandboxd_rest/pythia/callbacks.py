@@ -20,11 +20,11 @@ from sandboxd.protocol.errors import SandboxdError
 from sandboxd_rest.http import Refusal
 from sandboxd_rest.link import retry_after
 from sandboxd_rest.pythia import targets
+from sandboxd_rest.pythia.models import PythiaResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sandboxd_rest.pythia.models import PythiaResult
     from sandboxd_rest.pythia.settings import Settings
     from sandboxd_rest.pythia.targets import Target
 
@@ -52,8 +52,9 @@ class Callbacks:
             self._nursery = nursery
             await trio.sleep_forever()
 
-    async def begin(self, url: str, run: Run) -> None:
-        """Have `run` run and its result posted to `url`. Raises Refusal when that is not taken."""
+    async def begin(self, url: str, tid: str, run: Run) -> None:
+        """Have `run` execute task `tid` and its result posted to `url`. Raises Refusal when that is
+        not taken."""
         target = await targets.check(url, self._settings)
         if self._nursery is None:
             raise Refusal(503, "the gateway is starting", retry_after(_BUSY_S))
@@ -63,15 +64,15 @@ class Callbacks:
         except trio.WouldBlock:
             text = "too many asynchronous executions; try again later"
             raise Refusal(503, text, retry_after(_BUSY_S)) from None
-        self._nursery.start_soon(self._work, token, target, run)
+        self._nursery.start_soon(self._work, token, target, tid, run)
 
-    async def _work(self, token: object, target: Target, run: Run) -> None:
+    async def _work(self, token: object, target: Target, tid: str, run: Run) -> None:
         try:
             try:
                 result = await run()
-            except (Refusal, SandboxdError) as exc:
-                _log.warning("an execution was not begun %s", fields(why=str(exc)))
-                return
+            except (Refusal, SandboxdError) as exc:  # Somebody waits for the callback.
+                why = exc.message if isinstance(exc, Refusal) else str(exc)
+                result = PythiaResult(tid, "error", why)
             await self._deliver(target, msgspec.json.encode(result))
         except Exception:  # One that goes wrong must not end the others.
             _log.exception("a callback failed %s", fields(host=target.host))

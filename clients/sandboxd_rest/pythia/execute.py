@@ -19,6 +19,7 @@ from sandboxd.protocol.errors import (
     SandboxdError,
 )
 from sandboxd_rest.http import Refusal, json_response, while_connected
+from sandboxd_rest.link import unavailable
 from sandboxd_rest.pythia import asking
 from sandboxd_rest.pythia.asking import NOTHING, SPACE
 from sandboxd_rest.pythia.models import PythiaHealth, PythiaResult, PythiaSubmission
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False", ""))
 _MOST_PARAMETERS: Final = 32
+_BEGIN_S: Final = 15.0
 _STOP_S: Final = 5.0
 
 _STATUSES: Final[dict[str, Status]] = {
@@ -95,7 +97,7 @@ class Execute:
             raise
         if asynchronous:
             await self._callbacks.begin(
-                submission.callback, lambda: self._result(task, submission.input)
+                submission.callback, task["name"], lambda: self._result(task, submission.input)
             )
             return NOTHING
         return json_response(
@@ -112,13 +114,20 @@ class Execute:
             return PythiaResult(task["name"], "fatal", text)
         params = {"space": SPACE, "name": task["name"], "stdin": input}
         try:
-            begun = await self._link.once(lambda client: client.call("execution.run", params))
+            begun = await self._begin(params)
         except RequestError as error:
             if error.code not in _FATAL:
                 raise
             return PythiaResult(task["name"], "fatal", _why(error.message))
         ended = await self._wait(begun["id"])
         return result(task["name"], ended, output_of(task))
+
+    async def _begin(self, params: Mapping[str, Any]) -> Any:
+        """`execution.run`, to its answer: of one that was cancelled before it, nobody would know
+        what there is to be stopped."""
+        with trio.move_on_after(_BEGIN_S, shield=True):
+            return await self._link.once(lambda client: client.call("execution.run", params))
+        raise unavailable()
 
     async def _resolve(self, task: Mapping[str, Any]) -> bool:
         """Whether its environment has come since the task was made."""
