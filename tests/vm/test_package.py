@@ -201,6 +201,24 @@ def test_the_gateway_serves_without_any_privilege() -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_the_gateway_makes_a_certificate_where_it_may_write() -> None:
+    drop_in = Path("/run/systemd/system/sandboxd-rest.service.d/tls.conf")
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    drop_in.write_text("[Service]\nEnvironment=SANDBOXD_REST_DEV_TLS=true\n")
+    run("systemctl", "daemon-reload")
+    try:
+        run("systemctl", "start", "sandboxd-rest.service")
+        answer = run("curl", "--silent", "--insecure", "https://127.0.0.1:2000/api/v2/runtimes")
+        assert any(runtime["language"] == "bash" for runtime in json.loads(answer))
+        assert Path("/run/sandboxd-rest").stat().st_mode & 0o777 == 0o700
+    finally:
+        run("systemctl", "stop", "sandboxd-rest.service")
+        drop_in.unlink()
+        run("systemctl", "daemon-reload")
+    assert not Path("/run/sandboxd-rest").exists()
+
+
+@pytest.mark.usefixtures("installed")
 def test_a_removed_package_leaves_no_process_and_no_unit() -> None:
     with Client(SOCKET) as client:
         assert client.run(["/bin/true"]).status == "ok"

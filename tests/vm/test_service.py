@@ -193,6 +193,26 @@ def test_a_daemon_that_hangs_is_killed_by_the_watchdog() -> None:
         run("systemctl", "daemon-reload")
 
 
+def test_the_daemon_gets_the_time_it_asks_for_to_end() -> None:
+    """systemd's own limit is for those who do not ask."""
+    drop_in = Path("/run/systemd/system/sandboxd.service.d/stop.conf")
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    drop_in.write_text("[Service]\nTimeoutStopSec=2s\n")
+    run("systemctl", "daemon-reload")
+    try:
+        run("systemctl", "start", "sandboxd.service")
+        with Client(SOCKET) as client:
+            job = client.start(["/bin/sh", "-c", "echo begun; sleep 5; echo done"], stream=True)
+            assert next(iter(job)) == ("stdout", b"begun\n")
+            run("systemctl", "stop", "sandboxd.service")
+            assert job.wait().status == "ok"
+        assert property_of("sandboxd.service", "Result") == "success"
+    finally:
+        run("systemctl", "stop", "sandboxd.service", "sandboxd.socket")
+        drop_in.unlink()
+        run("systemctl", "daemon-reload")
+
+
 def test_a_stop_leaves_no_process_and_no_cgroup() -> None:
     run("systemctl", "start", "sandboxd.service")
     with Client(SOCKET) as client:
