@@ -308,8 +308,10 @@ def _check(config: Config) -> None:
             raise ConfigError(f"limits.{name} is larger than max_limits.{name}")
     if config.collect_bytes > config.max_collect_bytes:
         raise ConfigError("collect_bytes is larger than max_collect_bytes")
-    if config.slots + config.spares > _MAX_SLOTS:
-        raise ConfigError(f"jobs and spare_slots: together at most {_MAX_SLOTS} are possible")
+    if config.slots + config.spares + config.warm_slots > _MAX_SLOTS:
+        raise ConfigError(
+            f"jobs, spare_slots and warm_slots: together at most {_MAX_SLOTS} are possible"
+        )
     if config.max_limits.output_bytes > _MAX_OUTPUT:
         raise ConfigError(f"max_limits.output_bytes: at most {_MAX_OUTPUT} bytes are possible")
     if len(config.mounts) > 32:

@@ -30,7 +30,8 @@ static const uint64_t SETUP_NS = 10000ull * MS;     /* for building, set-up and 
 static const uint64_t FIRST_RETRY_NS = 100ull * MS; /* after a slot could not be made; doubles */
 static const uint64_t STOP_NS = 100ull * MS;        /* for init to have killed its job */
 static const uint64_t QUIET_NS = 3ull * MS; /* without a job, and slots are made that can wait */
-static const uint64_t CPU_STEP_NS = MS / 2; /* least time between two looks at the CPU */
+static const uint64_t WARM_PATIENCE_NS = 200ull * MS; /* and without an interpreter */
+static const uint64_t CPU_STEP_NS = MS / 2;           /* least time between two looks at the CPU */
 
 static void forget(struct slot *slot) {
     slot->sock = slot->init_pidfd = slot->tmpfs = slot->network = -1;
@@ -78,6 +79,7 @@ static void tear_down(struct slot *slot) {
         (void)waitpid(slot->builder, NULL, __WALL);
     forget(slot);
     slot->state = SLOT_EMPTY;
+    slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
     slot->generation++;
 }
 
@@ -495,6 +497,9 @@ static void on_cpu(struct worker *worker, struct slot *slot, uint64_t now) {
 /* A slot costs as much as some jobs. While enough are ready, jobs go first. */
 static uint64_t build_at(const struct worker *worker, const struct slot *slot) {
     uint64_t quiet = worker->last_start_ns + QUIET_NS;
+    uint64_t patient = slot->idle_ns + WARM_PATIENCE_NS;
+    if (slot->for_warm && patient < quiet)
+        quiet = patient; /* without it each program that wants it costs as much */
     bool soon = worker->scarce && !slot->for_warm;
     return soon || slot->retry_at_ns > quiet ? slot->retry_at_ns : quiet;
 }

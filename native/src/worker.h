@@ -37,7 +37,7 @@ struct slot {
     bool tainted;       /* must not be recycled */
     bool for_warm;      /* one of those in which an interpreter waits, for programs that want it */
     bool warm;          /* and it does */
-    uint64_t idle_ns;   /* since when it is idle */
+    uint64_t idle_ns;   /* since when it is idle, or empty */
     bool lo_up;
     uint64_t disk_bytes;
     uint32_t disk_inodes;

@@ -1,11 +1,16 @@
 """Programs in an interpreter that waited: nothing they see or do tells them from a plain start."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sandboxd_client import Client
+from support import host
 from support.daemon import Daemon, running
 from support.jobs import MIB, SECOND
 from support.warm import python, started, wait_for_interpreters
@@ -307,3 +312,28 @@ def test_another_python_ignores_no_signal_that_this_one_does(client: Client) -> 
     assert result is not None
     plain = client.run(["grep", "SigIgn", "/proc/self/status"])
     assert result.stdout == plain.stdout
+
+
+def test_an_interpreter_that_dies_is_replaced(warm: Daemon, client: Client) -> None:
+    """Before the next job has to find out."""
+    python(client, "pass")
+    wait_for_interpreters(client)
+    made = client.stats()["slots"]["slots_made"]
+    for pid in _interpreters(warm):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while client.stats()["slots"]["slots_made"] < made + 2:
+        assert time.monotonic() < deadline, client.stats()
+        time.sleep(0.02)
+    assert python(client, "print(1)").stdout == b"1\n"
+
+
+def _interpreters(daemon: Daemon) -> list[int]:
+    """Those that wait, not the copies of them."""
+    found = {}
+    for pid in host.descendants(daemon.process.pid):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"/proc/self/fd/6" in words:
+            status = Path(f"/proc/{pid}/status").read_text()
+            found[pid] = int(status.split("PPid:")[1].split()[0])
+    return [pid for pid, parent in found.items() if parent not in found]

@@ -108,6 +108,8 @@ _Noreturn static void start_anew(const struct job_start *start) {
 static PyObject *prepared_process(PyObject *rehearse, PyObject *become) {
     struct job_start start;
     (void)signal(SIGTERM, SIG_DFL);
+    /* Init must see the end of the interpreter, though a copy of it is still there. */
+    (void)dup3(0, CONTROL_FD, O_CLOEXEC);
     /* Most of what the program will use is copied now, while nobody waits. */
     Py_XDECREF(PyObject_CallObject(rehearse, NULL));
     PyErr_Clear();
