@@ -45,6 +45,8 @@ _TLS_TIMEOUT_S: Final = 10.0
 _BACKLOG: Final = 1024
 # Messages between the server and a task: a few, so that whoever sends more has to wait.
 _QUEUE: Final = 4
+# Of an answer: `App` sends bodies in one piece.
+_LAST: Final = ("http.response.body", "websocket.http.response.body", "websocket.close")
 
 
 async def serve(
@@ -103,7 +105,7 @@ async def _accept(
 def _handler(
     app: App, server: _Server, context: WorkerContext, plain: set[http1.Connection]
 ) -> Callable[[Any], Awaitable[None]]:
-    wrapped = ASGIWrapper(app)  # type: ignore[arg-type]
+    wrapped = _Wrapper(app)  # type: ignore[arg-type]
     settings = http1.Settings(_MAX_HEADERS_BYTES, server.keep_alive_timeout)
 
     async def handle(stream: Any) -> None:
@@ -136,6 +138,30 @@ async def _serve_plain(
         return await connection.run()
     finally:
         plain.discard(connection)
+
+
+class _Wrapper(ASGIWrapper):
+    """Takes what nobody wants of a body while the end of the answer is sent: hypercorn says that it
+    is sent in the queue by which the body comes, and waits for a place there, for ever."""
+
+    async def __call__(
+        self, scope: Any, receive: Any, send: Any, sync_spawn: object, call_soon: object
+    ) -> None:
+        async def send_it(message: dict[str, Any]) -> None:
+            if message["type"] not in _LAST:
+                await send(message)
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_take_all, receive)
+                await send(message)
+                nursery.cancel_scope.cancel()
+
+        await self.app(scope, receive, send_it)  # type: ignore[arg-type]
+
+
+async def _take_all(receive: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await receive()
 
 
 class _Connection(TCPServer):

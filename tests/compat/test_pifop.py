@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import ssl
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +34,6 @@ from support.daemon import running as running_daemon
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sandboxd_client import Client as NativeClient
 
@@ -650,3 +652,22 @@ def test_generated_requests_against_the_description(world: World, tmp_path: Path
         )
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
         assert "Traceback" not in gateway.log_text()
+
+
+def test_who_is_refused_with_much_to_send_leaves_no_connection(world: World) -> None:
+    context = ssl.create_default_context(cafile=str(certificate(world.directory)))
+    head = "POST /joe/tsp/executions/x/input/coords HTTP/1.1\r\nHost: localhost\r\n"
+    head += "Authorization: Bearer unknown\r\nContent-Length: 20000000\r\n\r\n"
+    descriptors = Path(f"/proc/{world.gateway.process.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    for _ in range(10):
+        with (
+            socket.create_connection(("127.0.0.1", world.gateway.port), 1) as sock,
+            context.wrap_socket(sock, server_hostname="localhost") as stream,
+            contextlib.suppress(OSError),
+        ):
+            stream.sendall(head.encode() + b"x" * 2_000_000)
+    deadline = time.monotonic() + 5
+    while len(list(descriptors.iterdir())) > before + 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
