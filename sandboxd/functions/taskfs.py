@@ -41,6 +41,7 @@ BOUNDS: Final = Bounds(
 _OPTIONS: Final = Options(prefix="/task", any_format=True)
 _MAX_AT_ONCE: Final = 2
 _MAX_LINKS: Final = 40
+_MAX_PATH: Final = 4095
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -89,6 +90,7 @@ def collect(root: int) -> Files:
     for a name that no file of a function may have."""
     found: Files = {}
     links: dict[str, str] = {}
+    total = 0
     for path, parent, name in _walk(root, ""):
         try:
             names.check_name(path)
@@ -97,15 +99,22 @@ def collect(root: int) -> Files:
         if stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode):
             links[path] = os.readlink(name, dir_fd=parent)
         else:
+            # Names of one file are as many copies, which the unpacker did not count.
+            total += os.lstat(name, dir_fd=parent).st_size
+            _require_room(total)
             found[path] = _content(parent, name)
     contents = {path: followed(path, links) for path in links}
     for path, target in contents.items():
         if target not in found:
             raise invalid(FIELD, f"{path!r} is a link to {links[path]!r}, which is no file in it")
         found[path] = found[target]
-    if sum(len(data) for data, _ in found.values()) > BOUNDS.total_bytes:
-        raise invalid(FIELD, f"with its links it has more than {BOUNDS.total_bytes} bytes")
+    _require_room(sum(len(data) for data, _ in found.values()))
     return found
+
+
+def _require_room(total: int) -> None:
+    if total > BOUNDS.total_bytes:
+        raise invalid(FIELD, f"with its links it has more than {BOUNDS.total_bytes} bytes")
 
 
 def _walk(directory: int, before: str) -> Iterator[tuple[str, int, str]]:
@@ -131,9 +140,13 @@ def followed(path: str, links: dict[str, str]) -> str:
     """Where a link leads in the end; the unpacker has seen to it that it is inside. Empty when
     that is nowhere."""
     for _ in range(_MAX_LINKS):
+        if len(path) > _MAX_PATH:
+            return ""
         position: list[str] = []
         parts = path.split("/")
         for index, part in enumerate(parts):
+            if index == BOUNDS.depth:
+                return ""  # Nothing lies so deep, no link either.
             target = links.get("/".join([*position, part]))
             if target is not None:
                 rest = parts[index + 1 :]

@@ -1,6 +1,8 @@
 """What becomes of a directory that was unpacked."""
 
 import os
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,32 @@ def test_links_cannot_make_it_endless(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "b").symlink_to("f")
     with pytest.raises(RequestError, match="with its links"):
         collected(tmp_path)
+
+
+def test_names_of_one_file_cannot_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a copy in memory; the unpacker has counted one."""
+    size = 8 * 1024 * 1024
+    monkeypatch.setattr(taskfs, "BOUNDS", taskfs.Bounds(total_bytes=size * 2))
+    (tmp_path / "f").write_bytes(bytes(size))
+    (tmp_path / "g").hardlink_to(tmp_path / "f")
+    assert len(collected(tmp_path)) == 2
+    for number in range(20):
+        (tmp_path / f"h{number}").hardlink_to(tmp_path / "f")
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="with its links"):
+            collected(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < size * 3
+    finally:
+        tracemalloc.stop()
+
+
+def test_links_cannot_lead_on_and_on() -> None:
+    """A link of many parts to one of many parts: looking each up would take minutes."""
+    links = {f"l{n}": f"l{n + 1}" + "/x" * 2000 for n in range(39)}
+    began = time.process_time()
+    assert all(taskfs.followed(path, links) not in links for path in links)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
