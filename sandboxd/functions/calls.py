@@ -12,7 +12,7 @@ from sandboxd.connection import LATER
 from sandboxd.functions import authorise, callers, outcome
 from sandboxd.functions.definitions import check_call, to_json
 from sandboxd.functions.prepared import Call, lowered
-from sandboxd.later import later
+from sandboxd.functions.requests import later
 from sandboxd.protocol.errors import RequestError, invalid
 from sandboxd.protocol.jobs import text_or_bytes
 

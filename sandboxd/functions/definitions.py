@@ -195,6 +195,13 @@ def _files(given: Sequence[FunctionFile], kind: Kind) -> tuple[Upload, ...]:
 _encode_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
+_json: Final = msgspec.json.Decoder()
+# Only goes through it: a text of some megabytes may have a gigabyte of values, and take seconds. A
+# number that is too large is not noticed then.
+_raw_json: Final = msgspec.json.Decoder(msgspec.Raw)
+_SMALL_JSON: Final = 64 * 1024
+
+
 def to_json(value: object, field: str) -> bytes:
     """A value of the protocol, or JSON text as bytes, as JSON text. Raises RequestError."""
     if type(value) is bytes:
@@ -207,8 +214,8 @@ def to_json(value: object, field: str) -> bytes:
 
 def _json_text(data: bytes, field: str) -> bytes:
     try:
-        msgspec.json.decode(data)
         data.decode()
+        (_json if len(data) <= _SMALL_JSON else _raw_json).decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise invalid(field, f"is no JSON text: {exc}") from None
     return data

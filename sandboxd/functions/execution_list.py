@@ -1,7 +1,5 @@
 """Lists of executions. Everything here runs in the thread of the database."""
 
-
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -15,7 +15,7 @@ from sandboxd.functions.execution_views import found_execution, view
 from sandboxd.functions.executions import wrong_state
 from sandboxd.functions.model import Execution, ExecutionFile
 from sandboxd.functions.prepared import lowered
-from sandboxd.later import later
+from sandboxd.functions.requests import go_on, later
 from sandboxd.protocol.errors import LIMIT_EXCEEDED, NOT_FOUND, RequestError, invalid
 from sandboxd.protocol.explain import show
 from sandboxd.protocol.functions import IdsResult, Uploaded
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sandboxd.connection import Connection
     from sandboxd.functions.authorise import Principal
     from sandboxd.functions.contents import Put
+    from sandboxd.functions.live import Live
     from sandboxd.functions.model import Port
     from sandboxd.functions.prepared import Prepared
     from sandboxd.functions.service import Functions
@@ -196,10 +197,20 @@ def _require_inputs(prepared: Prepared, present: set[str]) -> None:
 def run(connection: Connection, msgid: int, params: ExecutionRunParams) -> object:
     service = connection.server.functions
     caller = callers.principal(connection, params)
-    return later(connection, msgid, partial(_run, service, caller, params))
+
+    async def answer() -> object:
+        row = await _run(service, caller, params)
+        if not params.wait:
+            return shown.execution(row)
+        # What it was given is stored, and need not be kept here until it has ended.
+        live = service.opened.executions.find(row.id)
+        log = params.log is True
+        return go_on(connection, msgid, partial(_run_to_end, service, row.id, live, log=log))
+
+    return later(connection, msgid, answer)
 
 
-async def _run(service: Functions, caller: Principal, params: ExecutionRunParams) -> ExecutionInfo:
+async def _run(service: Functions, caller: Principal, params: ExecutionRunParams) -> Execution:
     args = _args(params.args, "args")
     stdin = text_or_bytes(params.stdin, "stdin") if params.stdin else b""
     prepared = await _function(service, caller, params)
@@ -210,15 +221,19 @@ async def _run(service: Functions, caller: Principal, params: ExecutionRunParams
             caller, prepared, params.limits, submitted=True, args=args, stdin=stdin, inputs=inputs
         )
         (row,) = await _add(service, caller, [row])
-    if not params.wait:
-        return shown.execution(row)
-    live = service.opened.executions.find(row.id)
+    return row
+
+
+async def _run_to_end(
+    service: Functions, id: str, live: Live | None, *, log: bool
+) -> ExecutionInfo:
+    row = None
     if live is not None:
         await live.over.wait()
-        row = live.last or row
-    if live is None or live.last is None:
-        row = await service.opened.store.execution(row.id)
-    return await view(service, row, log=params.log is True)
+        row = live.last
+    if row is None:
+        row = await service.opened.store.execution(id, sent=False)
+    return await view(service, row, log=log)
 
 
 async def _uploaded(

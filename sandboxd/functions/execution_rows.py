@@ -59,14 +59,16 @@ class ExecutionRows:
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
 
-    def get(self, connection: sqlite3.Connection, id: str) -> Execution:
-        """Complete. Raises RequestError `not_found`."""
-        return self._complete(connection, _row(connection, id))
+    def get(self, connection: sqlite3.Connection, id: str, sent: bool = True) -> Execution:
+        """Complete, but without `args` and `stdin` where not ``sent``. Raises RequestError
+        `not_found`."""
+        return self._complete(connection, _row(connection, id), sent)
 
     def get_many(self, connection: sqlite3.Connection, ids: Iterable[str]) -> list[Execution]:
-        """Those that are there."""
+        """Those that are there, without `args` and `stdin`."""
         found = (connection.execute(f"{SELECT} WHERE id = ?", (id,)).fetchone() for id in ids)
-        return [self._complete(connection, execution(row)) for row in found if row is not None]
+        rows = (execution(row) for row in found if row is not None)
+        return [self._complete(connection, row, sent=False) for row in rows]
 
     def add(self, connection: sqlite3.Connection, new: Execution) -> Execution:
         """Raises RequestError: `exists`; `not_found` when its function is not there any more."""
@@ -158,9 +160,10 @@ class ExecutionRows:
         connection.execute("DELETE FROM executions WHERE sequence = ?", (old.sequence,))
         return old
 
-    def _complete(self, connection: sqlite3.Connection, row: Execution) -> Execution:
+    def _complete(self, connection: sqlite3.Connection, row: Execution, sent: bool) -> Execution:
+        columns = "args, stdin" if sent else "x'', x''"
         args, stdin, error, result = connection.execute(
-            "SELECT args, stdin, error, result FROM execution_data WHERE sequence = ?",
+            f"SELECT {columns}, error, result FROM execution_data WHERE sequence = ?",
             (row.sequence,),
         ).fetchone()
         return structs.replace(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sandboxd.functions import authorise, callers, shown
 from sandboxd.functions.executions import wrong_state
 from sandboxd.functions.model import Filter
-from sandboxd.later import later
+from sandboxd.functions.requests import later
 from sandboxd.protocol.errors import LIMIT_EXCEEDED, NOT_FOUND, RequestError, invalid
 from sandboxd.protocol.explain import show
 from sandboxd.protocol.functions import CANCELLED, STOPPED, ExecutionsResult, OutputResult
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
 
 _MAX_SEQUENCE = 2**63 - 1
-_IDS_PER_TURN = 100
+_IDS_PER_TURN = 25
 
 
 async def found_execution(
@@ -37,7 +37,7 @@ async def found_execution(
 ) -> Execution:
     """An execution that the caller may do this with. Raises RequestError."""
     try:
-        row = await service.opened.store.execution(id)
+        row = await service.opened.store.execution(id, sent=False)
     except RequestError as error:
         if error.code != NOT_FOUND:
             raise
@@ -149,9 +149,9 @@ def wait(connection: Connection, msgid: int, params: ExecutionWaitParams) -> obj
             raise wrong_state(row.status, "it has not been started; start it first")
         if live is not None:
             await live.over.wait()
-            row = live.last or await service.opened.store.execution(row.id)
+            row = live.last or await service.opened.store.execution(row.id, sent=False)
         elif row.status != "ended":  # It has ended meanwhile.
-            row = await service.opened.store.execution(row.id)
+            row = await service.opened.store.execution(row.id, sent=False)
         return await view(service, row, log=params.log is True)
 
     return later(connection, msgid, answer)
@@ -201,7 +201,7 @@ async def _ended(service: Functions, row: Execution, reason: EndReason) -> Execu
         await live.over.wait()
         if live.last is not None:
             return live.last
-    return await service.opened.store.execution(row.id)
+    return await service.opened.store.execution(row.id, sent=False)
 
 
 def delete(connection: Connection, msgid: int, params: ExecutionRef) -> object:

@@ -44,6 +44,7 @@ _log = logging.getLogger("sandboxd.functions")
 _AHEAD: Final = 16
 # Rows with so little in them are kept from the start to the run, and need not be read again.
 _SMALL_BYTES: Final = 1024
+_LARGE_BYTES: Final = 1024 * 1024
 _WHOLE_QUEUE: Final = 2**62
 _LAST_WORDS_S: Final = 5.0
 
@@ -61,7 +62,8 @@ class Executions:
         self._room = Scheduler(places, _WHOLE_QUEUE, _WHOLE_QUEUE, _WHOLE_QUEUE)
         self._live: dict[str, Live] = {}
         self._nursery: trio.Nursery | None = None
-        self._starting: set[str] = set()
+        # What is being started, and why that is to end at once.
+        self._starting: dict[str, EndReason] = {}
         self._deleted_keys: set[int] = set()
         self._tasks = 0
         self._idle = trio.Event()
@@ -77,9 +79,10 @@ class Executions:
             for row in left:
                 self.places.add(row.tenant)
                 self.places.add_key(row.key_id)
-                self._enter(row)
+                self._enter(row, whole=False)
             if left:
                 _log.info("executions go on %s", fields(count=len(left)))
+            left.clear()  # This lasts as long as the daemon.
             self._room.resume()
             task_status.started()
             await trio.sleep_forever()
@@ -135,7 +138,7 @@ class Executions:
         """Start one that is pending. `reserve` has been called for it."""
         if id in self._live or id in self._starting:
             raise wrong_state(PENDING, "it has been started; wait for its end")
-        self._starting.add(id)
+        self._starting[id] = ""
         try:
             with trio.CancelScope(shield=True):
                 row = await self._store.change_execution(
@@ -143,13 +146,17 @@ class Executions:
                 )
                 self._enter(row)
         finally:
-            self._starting.discard(id)
+            reason = self._starting.pop(id)
+        if reason:
+            self.end(self._live[id], reason)
         return row
 
-    def _enter(self, row: Execution) -> None:
+    def _enter(self, row: Execution, *, whole: bool = True) -> None:
         live = Live(row, self._begin)
-        if len(row.args) + len(row.stdin) <= _SMALL_BYTES:
+        sent = len(row.args) + len(row.stdin)
+        if whole and sent <= _SMALL_BYTES:
             live.row = row
+        live.large = not whole or sent + sum(file.bytes for file in row.inputs) > _LARGE_BYTES
         self._live[row.id] = live
         self._room.submit(live)
         if row.key_id in self._deleted_keys:  # While this was on its way.
@@ -208,8 +215,15 @@ class Executions:
                 return
 
     async def end_pending(self, id: str, reason: EndReason) -> Execution:
-        """End one that was not started."""
-        return await self._store.end_execution(id, unbegun(reason))
+        """End one that was not started, or is being started at this moment."""
+        if id in self._starting:
+            self._starting[id] = reason
+        ended = await self._store.end_execution(id, unbegun(reason))
+        live = self._live.get(id)
+        if live is not None:  # It was started before this was stored.
+            self.end(live, reason)
+            await live.over.wait()
+        return ended
 
     # -- one execution -----------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from sandboxd.functions import authorise, callers, checking, definitions, shown, tasks
 from sandboxd.functions.model import Function, StoredFile
-from sandboxd.later import later
+from sandboxd.functions.requests import later
 from sandboxd.protocol.errors import INVALID_ARGUMENT, RequestError
 from sandboxd.protocol.functions import CANCELLED, FunctionsResult
 

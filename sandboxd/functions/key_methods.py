@@ -11,7 +11,7 @@ from msgspec import structs
 
 from sandboxd.functions import authorise, callers, definitions, shown
 from sandboxd.functions.model import BOUND_ROLES, Key
-from sandboxd.later import later
+from sandboxd.functions.requests import later
 from sandboxd.protocol.errors import NOT_FOUND, RequestError, invalid
 from sandboxd.protocol.functions import DEFAULT_SPACE, KeysResult
 

@@ -36,12 +36,14 @@ class Live:
     __slots__ = (
         "_start",
         "_told",
+        "_waiting",
         "began_ns",
         "ending",
         "function_id",
         "id",
         "job",
         "key_id",
+        "large",
         "last",
         "line",
         "log",
@@ -63,6 +65,8 @@ class Live:
         self.key_id = row.key_id
         self.row: Execution | None = None
         """The stored one, while it is worth keeping."""
+        self.large = False
+        """Whether what it is given may be much."""
         self.job: Job | None = None
         self.began_ns = 0
         """When its program was started; 0 before."""
@@ -74,6 +78,7 @@ class Live:
         """As it was stored in the end; None when it was not."""
         self.over = trio.Event()
         self._told = trio.Event()
+        self._waiting: trio.CancelScope | None = None
         self._start = start
 
     def start(self) -> None:
@@ -83,11 +88,23 @@ class Live:
         """Somebody wants it to end; the first reason counts."""
         self.ending = self.ending or reason
         self._told.set()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def pause(self, seconds: float) -> None:
         """Wait so long, or until it is to end."""
         with trio.move_on_after(seconds):
             await self._told.wait()
+
+    async def acquire(self, limiter: trio.CapacityLimiter) -> bool:
+        """Wait for a place of the limiter, which is to be released on behalf of this, or until it
+        is to end; the answer is False then."""
+        with trio.CancelScope() as self._waiting:
+            if self.ending:
+                return False
+            await limiter.acquire_on_behalf_of(self)
+            return True
+        return False
 
     # -- as the sink of its streams
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sandboxd.functions import prepared
 from sandboxd.functions.prepared import Prepared
 from sandboxd.functions.python_call import SOURCE_NAME
+from sandboxd.protocol.errors import RequestError
 from sandboxd.protocol.jobs import InputFile
 from sandboxd.protocol.limits import LIMIT_NAMES
 from sandboxd.protocol.models import Limits
@@ -40,7 +41,8 @@ class Registry:
         self._runtimes = runtimes
         self._kept: OrderedDict[Name, Prepared] = OrderedDict()
         self._bytes = 0
-        self._changes = 0
+        # Who is finding a function that has not changed since.
+        self._finding: dict[Name, set[object]] = {}
 
     def kept(self, name: Name) -> Prepared | None:
         """The function, where no disk has to be read for it and no tool to be looked at.
@@ -62,12 +64,31 @@ class Registry:
         found = self.kept(name)
         if found is not None:
             return found
+        attempt = object()
+        try:
+            while True:
+                self._finding.setdefault(name, set()).add(attempt)
+                made = await self._made(name)
+                # Else it may be what was there before a change.
+                if attempt in self._finding.get(name, ()):
+                    self._keep(name, made)
+                    return made
+        finally:
+            attempts = self._finding.get(name, set())
+            attempts.discard(attempt)
+            if not attempts:
+                self._finding.pop(name, None)
+
+    async def _made(self, name: Name) -> Prepared:
+        function = await self._store.function(*name)
         while True:
-            changes = self._changes
-            made = await self.prepare(await self._store.function(*name))
-            if changes == self._changes:  # Else it may be what was there before a change.
-                self._keep(name, made)
-                return made
+            try:
+                return await self.prepare(function)
+            except RequestError:
+                # A change may have removed a file before it was read.
+                before, function = function, await self._store.function(*name)
+                if (function.id, function.revision) == (before.id, before.revision):
+                    raise
 
     async def prepare(self, function: Function) -> Prepared:
         """Make a function ready without keeping it. Raises as `find` does."""
@@ -97,7 +118,7 @@ class Registry:
 
     def forget(self, name: Name) -> None:
         """It was changed or removed."""
-        self._changes += 1
+        self._finding.pop(name, None)
         found = self._kept.pop(name, None)
         if found is not None:
             self._bytes -= found.size

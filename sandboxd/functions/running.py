@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 # So long a program has to run until that is stored.
 _NOTED_AFTER_S: Final = 0.03
-# Of those with larger inputs there are only as many at a time as have places: they are in memory.
-_LARGE_BYTES: Final = 1024 * 1024
 
 
 class Runner:
@@ -45,18 +43,24 @@ class Runner:
         self._engine = engine
         self._store = store
         self._registry = registry
+        # There are only as many at a time as have places: what they are given is in memory.
         self._large = trio.CapacityLimiter(engine.scheduler.places)
 
     async def run(self, live: Live) -> Outcome | None:
         """Run it and say how it ended; None when it was left. Raises RequestError when it cannot
         be run."""
-        row, prepared = await self._prepared(live)
-        if sum(file.bytes for file in row.inputs) <= _LARGE_BYTES:
-            return await self._run(live, row, prepared)
-        async with self._large:
-            return await self._run(live, row, prepared)
+        if not live.large:
+            return await self._run(live)
+        if await live.acquire(self._large):
+            try:
+                return await self._run(live)
+            finally:
+                self._large.release_on_behalf_of(live)
+        raise _unwanted()
 
-    async def _run(self, live: Live, row: Execution, prepared: Prepared) -> Outcome | None:
+    async def _run(self, live: Live) -> Outcome | None:
+        self._require_wanted(live)
+        row, prepared = await self._prepared(live)
         function = prepared.function
         call = Call(
             args=row.args.encode() or b"null",
@@ -92,7 +96,7 @@ class Runner:
 
     def _require_wanted(self, live: Live) -> None:
         if live.ending or self.closing:
-            raise RequestError(REFUSED, "it was ended before it began")
+            raise _unwanted()
 
     async def _note(self, live: Live, revision: int) -> None:
         """Store that it runs, when it has for a moment."""
@@ -150,3 +154,7 @@ class Runner:
                 sha256 = await self._store.put_content(data)
                 outputs.append(ExecutionFile(port.id, port.path, sha256, len(data)))
         return tuple(outputs)
+
+
+def _unwanted() -> RequestError:
+    return RequestError(REFUSED, "it was ended before it began")

@@ -12,6 +12,7 @@ from sandboxd.errors import HostError
 from sandboxd.functions.executions import Executions
 from sandboxd.functions.model import Retention
 from sandboxd.functions.registry import Registry
+from sandboxd.functions.requests import Requests
 from sandboxd.functions.store import Store
 from sandboxd.logs import fields
 from sandboxd.protocol.errors import INTERNAL, PERMISSION_DENIED, RequestError
@@ -44,6 +45,7 @@ class Functions:
         self.engine = engine
         self.runtimes = runtimes
         self.state = state
+        self.requests = Requests(config.queue_bytes)
         self._opened: Opened | None = None
         self._problem = "functions are not available"
 

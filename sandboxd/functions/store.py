@@ -207,9 +207,9 @@ class Store:
         await self._discard(removed.contents | unused)
         return ended
 
-    async def execution(self, id: str) -> Execution:
-        """`not_found`. Whose it is, is for the caller to look at."""
-        return await self._read(self._executions.get, id)
+    async def execution(self, id: str, *, sent: bool = True) -> Execution:
+        """`not_found`. Whose it is, is for the caller to look at. ``sent``: with args and stdin."""
+        return await self._read(self._executions.get, id, sent)
 
     async def log(self, id: str, start: int = 0, size: int = -1) -> bytes:
         """What an ended one printed, from byte ``start``; ``size`` -1: all. `not_found`."""
@@ -222,7 +222,7 @@ class Store:
         return await self._read(execution_list.items, tenant, filter, after, limit)
 
     async def executions_by_id(self, ids: Sequence[str]) -> list[Execution]:
-        """Those that are there, complete as `execution` gives them, in the order of ``ids``."""
+        """Those that are there, in the order of ``ids``, without what was sent."""
         return await self._read(self._executions.get_many, ids)
 
     async def delete_execution(self, id: str) -> Execution:
@@ -233,7 +233,7 @@ class Store:
 
     async def unfinished(self, now_ns: int) -> list[Execution]:
         """To be called once, at start: what was running is ended as `interrupted`. Answers with
-        those that were submitted and not begun, oldest first: they are to be run now."""
+        what is to be run now, oldest first, without what was sent."""
         await self._write(execution_rows.interrupt, now_ns)
         for names in self._contents.stored():  # A directory at a time: others come in between.
             await self._discard(names)

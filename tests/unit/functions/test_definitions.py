@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -88,3 +89,35 @@ def test_places_of_a_key() -> None:
     places.leave_key(7)
     places.enter_key(key)
     places.leave_key(0, 5)
+
+
+def test_large_json_text_is_not_made_into_values() -> None:
+    """It would be some dozen times as much, and keep everybody waiting."""
+    text = b"[" + b"[]," * 1_000_000 + b"1]"
+    tracemalloc.start()
+    try:
+        assert definitions.to_json(text, "args") is text
+        # What it is as text, for a moment, and not the 60 MB of a million lists.
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"",
+        b"]]",
+        b"],1",
+        b"01]",
+        b"nan]",
+        b'"\\x"]',
+        b'"\x01"]',
+        b'"\xff"]',
+        b'"\\ud800"]',
+        b"[" * 99_999,
+    ],
+)
+def test_large_json_text_is_checked_all_the_same(end: bytes) -> None:
+    with pytest.raises(RequestError, match="args: is no JSON text"):
+        definitions.to_json(b"[" + b"[]," * 50_000 + end, "args")

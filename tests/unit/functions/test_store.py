@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec import structs
 
 from sandboxd.functions import execution_list, function_rows, keys
 from sandboxd.functions.model import (
@@ -398,6 +399,16 @@ async def _plan(store: Store, statement: str, values: tuple[object, ...]) -> lis
     return [row[3] for row in rows]
 
 
+async def test_what_was_sent_is_read_only_to_be_run(store: Store) -> None:
+    function = await store.add_function(a_function())
+    sent = an_execution(function, args='"long"', stdin=b"long")
+    one = await store.add_execution(sent)
+    assert (await store.execution(one.id)) == one
+    shown = structs.replace(one, args="", stdin=b"")
+    assert (await store.execution(one.id, sent=False)) == shown
+    assert await store.executions_by_id([one.id, one.id]) == [shown, shown]
+
+
 async def test_what_the_last_life_left(state: State) -> None:
     async with opened(state) as store:
         function = await store.add_function(a_function())
@@ -409,7 +420,9 @@ async def test_what_the_last_life_left(state: State) -> None:
         orphan = await store.put_content(b"never used")
     async with opened(state) as store:
         again = await store.unfinished(NOW + 3)
-        assert [(one.id, one.args) for one in again] == [(submitted, "1")]
+        # All at once they may be much, so without what was sent.
+        assert [(one.id, one.args) for one in again] == [(submitted, "")]
+        assert (await store.execution(submitted)).args == "1"
         assert (await store.execution(created)).status == "pending"
         now = await store.execution(running)
         assert (now.status, now.end_reason, now.ended_ns) == ("ended", "interrupted", NOW + 3)
