@@ -12,7 +12,6 @@ time. One that was noted as running ends as `interrupted`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -26,8 +25,8 @@ from sandboxd.functions.model import Failure, Filter, Outcome
 from sandboxd.functions.places import Places
 from sandboxd.functions.running import Runner
 from sandboxd.logs import fields
+from sandboxd.protocol.errors import BUSY, INTERNAL, INVALID_ARGUMENT, NOT_FOUND, RequestError
 from sandboxd.protocol.errors import CANCELLED as REFUSED
-from sandboxd.protocol.errors import INTERNAL, INVALID_ARGUMENT, NOT_FOUND, RequestError
 from sandboxd.protocol.functions import CANCELLED, ERROR, INTERRUPTED, PENDING, STOPPED
 
 if TYPE_CHECKING:
@@ -267,21 +266,22 @@ class Executions:
             return unbegun(ERROR, _mistake(live).message)
 
     async def _store_end(self, live: Live, ended: Outcome) -> None:
-        """Never raises: one whose end could not be stored is for the next start."""
-        try:
-            live.last = await self._store.end_execution(live.id, ended)
-        except Exception as exc:
-            error = exc if isinstance(exc, RequestError) else _mistake(live)
-            await self._store_less(live, error)
-
-    async def _store_less(self, live: Live, error: RequestError) -> None:
-        """Its end could not be stored as it is: the disk is full, for one."""
-        if error.code == NOT_FOUND:
-            return
-        _log.error("an end was not stored %s", fields(id=live.id, why=error.message))
-        less = unbegun(ERROR, f"how it ended could not be stored: {error.message}")
-        with contextlib.suppress(RequestError):
-            live.last = await self._store.end_execution(live.id, less)
+        """Never raises. It keeps its place and tries again until the end is stored."""
+        pause_s = 0.0
+        while True:
+            try:
+                live.last = await self._store.end_execution(live.id, ended)
+                return
+            except Exception as exc:
+                error = exc if isinstance(exc, RequestError) else _mistake(live)
+            if not pause_s and error.code != NOT_FOUND:
+                _log.error("an end was not stored %s", fields(id=live.id, why=error.message))
+            if error.code == NOT_FOUND or self._runner.closing:
+                return  # It is gone, or for the next start.
+            if error.code != BUSY:  # The disk is full, for one.
+                ended = unbegun(ERROR, f"how it ended could not be stored: {error.message}")
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s or 1, 30.0)
 
 
 def _mistake(live: Live) -> RequestError:

@@ -156,7 +156,7 @@ async def _list(
         caller.tenant, space, params.kind, _after(params.after), params.limit
     )
     following = None
-    if len(items) == params.limit:
+    if len(items) == params.limit or (items and items[-1].cut):
         following = f"{items[-1].space}/{items[-1].name}"
     return FunctionsResult([shown.function_item(item) for item in items], following)
 

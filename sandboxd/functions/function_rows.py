@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FUNCTIONS_PER_TENANT: Final = 10_000
 FUNCTION_BYTES_PER_TENANT: Final = 4 * 1024 * 1024 * 1024
 
+# Of metadata in one list, as JSON: as values it may be some dozen times as much.
+_LIST_BYTES: Final = 1024 * 1024
+
 _ITEM: Final = (
     "tenant", "space", "name", "kind", "language", "version", "environment",
     "revision", "created_ns", "updated_ns",
@@ -171,21 +174,28 @@ def items(
     after: tuple[str, str],
     limit: int,
 ) -> list[FunctionItem]:
-    """By (space, name)."""
+    """By (space, name). The last one is `cut` where their metadata are too much together."""
     where, values = "tenant = ? AND (space, name) > (?, ?)", [tenant, *after]
     if space is not None:
         where, values = f"{where} AND space = ?", [*values, space]
     if kind is not None:
         where, values = f"{where} AND kind = ?", [*values, kind]
     statement = f"{_SELECT_ITEM} WHERE {where} ORDER BY space, name LIMIT ?"
-    return [
-        FunctionItem(
-            id=number,
-            metadata=msgspec.json.decode(metadata),
-            **dict(zip(_ITEM, item, strict=True)),
+    found: list[FunctionItem] = []
+    size = 0
+    for number, *item, metadata in connection.execute(statement, (*values, limit)):
+        size += len(metadata)
+        found.append(
+            FunctionItem(
+                id=number,
+                metadata=msgspec.json.decode(metadata),
+                cut=size > _LIST_BYTES,
+                **dict(zip(_ITEM, item, strict=True)),
+            )
         )
-        for number, *item, metadata in connection.execute(statement, (*values, limit))
-    ]
+        if found[-1].cut:
+            break
+    return found
 
 
 def has_contexts(connection: sqlite3.Connection) -> bool:

@@ -108,6 +108,8 @@ class FunctionItem(Struct, frozen=True, kw_only=True):
     updated_ns: int
     revision: int
     id: int
+    cut: bool = False
+    """More would be too much for one list: it ends here, and there may be others."""
 
 
 class Failure(Struct, frozen=True):

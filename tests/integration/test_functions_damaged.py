@@ -3,9 +3,12 @@ that can be restored."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,3 +86,21 @@ def test_jobs_run_all_the_same(
         shutil.chown(state / name, owner.st_uid, owner.st_gid)
     with running(**settings) as daemon, Client(daemon.socket) as client:
         assert client.call_function("hello", 1)["result"] == '[1, {"token": "secret"}]'
+
+
+def test_an_end_is_stored_when_that_is_possible_again(settings: dict[str, Any]) -> None:
+    """Another program has the database, a backup for one, for longer than anybody waits for it."""
+    with running(jobs=1, **settings) as daemon, Client(daemon.socket) as client:
+        client.create_function("short", "program", command=["sleep", "0.5"])
+        id = client.run_function("short")["id"]
+        while client.execution(id)["status"] != "running":
+            time.sleep(0.01)
+        other = sqlite3.connect(
+            Path(settings["state_directory"]) / "functions.db", isolation_level=None
+        )
+        with contextlib.closing(other):
+            other.execute("BEGIN IMMEDIATE")
+            while "an end was not stored" not in daemon.log_text():
+                time.sleep(0.1)
+            other.execute("ROLLBACK")
+        assert client.wait_execution(id)["end_reason"] == "normal"

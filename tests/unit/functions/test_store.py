@@ -399,6 +399,20 @@ async def _plan(store: Store, statement: str, values: tuple[object, ...]) -> lis
     return [row[3] for row in rows]
 
 
+async def test_a_list_of_much_metadata_is_cut(store: Store) -> None:
+    for number in range(8):
+        metadata = {"much": "x" * 300_000}
+        await store.add_function(a_function(name=f"f{number}", metadata=metadata))
+    names: list[str] = []
+    after = ("", "")
+    while items := await store.functions(TENANT, after=after, limit=1000):
+        assert len(items) <= 4
+        assert [one.cut for one in items] == [False] * 3 + [True] * (len(items) - 3)
+        after = (items[-1].space, items[-1].name)
+        names += [one.name for one in items]
+    assert names == [f"f{number}" for number in range(8)]
+
+
 async def test_what_was_sent_is_read_only_to_be_run(store: Store) -> None:
     function = await store.add_function(a_function())
     sent = an_execution(function, args='"long"', stdin=b"long")
