@@ -137,7 +137,7 @@ enum {
     FIRST_COUNTER_FD = 4,
     WARM_FD = FIRST_COUNTER_FD + COUNTER_FDS, /* until the interpreter is started */
     TREE_FD = WARM_FD + WARM_FDS,             /* until the root is built */
-    KEPT_FDS,
+    KEPT_FDS = TREE_FD + 1,
 };
 
 /* Keeps the socket, the cgroup's counters and the root's tree; nothing else of the worker stays. 0,
@@ -301,7 +301,7 @@ static int run_one(struct init *init, struct fault *fault) {
     struct slot_msg end = {.type = SLOT_END};
     if (begin(init, fault) < 0)
         return -1;
-    uint64_t resident;
+    uint64_t resident = 0;
     if (run_process(init, &end, &resident, fault) < 0)
         return -1;
     account(init, resident, &end);

@@ -23,11 +23,8 @@ struct incoming {
     char blob[SBX_INLINE_BLOB];
 };
 
-enum {
-    MAX_POINTERS = 1024, /* to argv and env without a mapping of their own */
-    RESULT_FD = 3,
-    JOB_FDS,
-};
+enum { MAX_POINTERS = 1024 }; /* to argv and env without a mapping of their own */
+enum { RESULT_FD = 3, JOB_FDS };
 
 /* Used by one prepared process after another, never by two at once. */
 static struct incoming incoming;

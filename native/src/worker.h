@@ -37,12 +37,12 @@ struct slot {
     bool tainted;       /* must not be recycled */
     bool for_warm;      /* one of those in which an interpreter waits, for programs that want it */
     bool warm;          /* and it does */
-    uint64_t idle_ns;   /* since when it is idle, or empty */
     bool lo_up;
-    uint64_t disk_bytes;
+    bool active; /* a job is in it and has not been reported */
     uint32_t disk_inodes;
+    uint64_t disk_bytes;
+    uint64_t idle_ns; /* since when it is idle, or empty */
 
-    bool active;            /* a job is in it and has not been reported */
     struct sbx_job job;     /* that job */
     enum sbx_reason reason; /* why it was killed; 0 while it was not */
     uint64_t started_ns;    /* when the job message was sent */

@@ -4,8 +4,6 @@ What a field means is said in docs/protocol.md. JSON values travel in two forms:
 is any value, or JSON text as bin; `result` of an answer is JSON text, as the function gave it.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
