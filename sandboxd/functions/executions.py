@@ -21,7 +21,7 @@ import trio
 from sandboxd.engine import wire
 from sandboxd.engine.scheduler import Scheduler
 from sandboxd.functions.live import Live
-from sandboxd.functions.model import Failure, Filter, Outcome
+from sandboxd.functions.model import Failure, Outcome
 from sandboxd.functions.places import Places
 from sandboxd.functions.running import Runner
 from sandboxd.logs import fields
@@ -195,23 +195,14 @@ class Executions:
             if live is not None:
                 self.end(live, reason)
 
-    async def key_deleted(self, key: Key) -> None:
-        """Everything that was made with it and has not ended is cancelled."""
+    def key_deleted(self, key: Key) -> None:
+        """What was made with it and goes on in memory is cancelled; the rest has ended with it."""
         self._deleted_keys.add(key.id)
         for job in self.places.calls(key.id):
             self._engine.cancel(job, "its key was deleted")
         for live in list(self._live.values()):
             if live.key_id == key.id:
                 self.end(live, CANCELLED)
-        while True:
-            pending = await self._store.executions(
-                key.tenant, Filter(key_id=key.id, status=PENDING), 0, 1000
-            )
-            waiting = [row.id for row in pending if row.id not in self._live]
-            for id in waiting:
-                await self._store.end_execution(id, unbegun(CANCELLED))
-            if not waiting:
-                return
 
     async def end_pending(self, id: str, reason: EndReason) -> Execution:
         """End one that was not started, or is being started at this moment."""

@@ -99,6 +99,6 @@ async def _delete(service: Functions, caller: Principal, name: str) -> KeyInfo:
     else:
         raise RequestError(NOT_FOUND, f"there is no key {name}")
     with trio.CancelScope(shield=True):  # What is stored must also be done.
-        deleted = await opened.store.delete_key(caller.tenant, name)
-        await opened.executions.key_deleted(deleted)
+        deleted = await opened.store.delete_key(caller.tenant, name, time.time_ns())
+        opened.executions.key_deleted(deleted)
     return shown.key(deleted)

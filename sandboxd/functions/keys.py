@@ -123,14 +123,21 @@ def of_tenant(connection: sqlite3.Connection, tenant: int) -> list[Key]:
     return [_key(row) for row in rows]
 
 
-def delete(connection: sqlite3.Connection, tenant: int, name: str) -> Key:
-    """Raises RequestError `not_found`."""
+def delete(connection: sqlite3.Connection, tenant: int, name: str, now_ns: int) -> Key:
+    """Remove it and end the pending executions that were made with it. Raises RequestError
+    `not_found`."""
     statement = f"{_SELECT} FROM keys WHERE tenant = ? AND name = ?"
     row = connection.execute(statement, (tenant, name)).fetchone()
     if row is None:
         raise RequestError(NOT_FOUND, f"there is no key {name}")
     key = _key(row)
     connection.execute("DELETE FROM keys WHERE id = ?", (key.id,))
+    connection.execute(
+        "UPDATE executions SET status = 'ended', end_reason = 'cancelled', ended_ns = ?,"
+        " message = 'its key was deleted'"
+        " WHERE tenant = ? AND key_id = ? AND status = 'pending' AND status <> 'ended'",
+        (now_ns, tenant, key.id),
+    )
     return key
 
 

@@ -258,9 +258,10 @@ class Store:
         """By name."""
         return await self._read(keys.of_tenant, tenant)
 
-    async def delete_key(self, tenant: int, name: str) -> Key:
-        """From when this returns, nobody is let in with it. `not_found`."""
-        deleted = await self._write(keys.delete, tenant, name)
+    async def delete_key(self, tenant: int, name: str, now_ns: int) -> Key:
+        """From when this returns, nobody is let in with it; what it made that is pending has ended
+        as `cancelled`. `not_found`."""
+        deleted = await self._write(keys.delete, tenant, name, now_ns)
         self._ring.remove(deleted.id)
         return deleted
 

@@ -464,10 +464,29 @@ async def test_keys(store: Store) -> None:
     await refused("exists", store.add_key(a_key()))
     other, _ = await store.add_key(a_key(tenant=TENANT + 1))
     assert other.id != key.id
-    await refused("not_found", store.delete_key(TENANT + 2, "first"))
-    assert await store.delete_key(TENANT, "first") == key
+    await refused("not_found", store.delete_key(TENANT + 2, "first", NOW))
+    assert await store.delete_key(TENANT, "first", NOW) == key
     assert store.key_by_secret(secret) is None
     assert (await store.add_key(a_key()))[0].id not in (key.id, other.id)
+
+
+async def test_a_deleted_key_takes_along_what_waits(state: State) -> None:
+    async with opened(state) as store:
+        function = await store.add_function(a_function())
+        key, _ = await store.add_key(a_key())
+        other, _ = await store.add_key(a_key(name="other"))
+        ids = []
+        for maker in (key, key, other):
+            new = an_execution(function, key_id=maker.id, submitted_ns=NOW)
+            ids.append((await store.add_execution(new)).id)
+        await store.change_execution(ids[0], status="running", started_ns=NOW)
+        await store.delete_key(TENANT, "first", NOW + 1)
+        rows = await store.executions_by_id(ids)
+        assert [row.status for row in rows] == ["running", "ended", "pending"]
+        assert (rows[1].end_reason, rows[1].ended_ns) == ("cancelled", NOW + 1)
+        assert rows[1].message == "its key was deleted"
+    async with opened(state) as store:  # As after a crash: nobody has told anybody anything.
+        assert [one.id for one in await store.unfinished(NOW + 2)] == [ids[2]]
 
 
 @pytest.mark.parametrize("change", [str.upper, lambda s: s[:-1], lambda s: s + "x", lambda _: ""])
