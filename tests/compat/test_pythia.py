@@ -402,6 +402,16 @@ def test_a_task_that_is_there_already(pythia: Pythia) -> None:
 def test_null_is_not_given(pythia: Pythia) -> None:
     taskid = pythia.task(None, type=None, limits={"time": None}, authors=None)
     assert pythia.gateway.get(f"/api/tasks/{taskid}").json["limits"]["time"] == 60
+    document = pythia.gateway.get("/openapi.json").json
+    schemas = document["components"]["schemas"]
+    for schema, may_be_null in (
+        ("PythiaSubmission", True),
+        ("PythiaWantedLimits", True),
+        ("PythiaLimits", False),
+    ):
+        for each in schemas[schema]["properties"].values():
+            assert ({"type": "null"} in each.get("anyOf", [])) == may_be_null, (schema, each)
+    assert "anyOf" not in schemas["PythiaTaskCreation"]["properties"]["taskid"]
 
 
 def test_delete(pythia: Pythia) -> None:

@@ -24,15 +24,19 @@ if TYPE_CHECKING:
     from sandboxd_rest.link import Link
 
 PREFIXES: Final = ("/api/environments", "/api/execute", "/api/health", "/api/tasks")
+_SUBMISSION: Final = models.with_null(models.PythiaSubmission)
+_WANTED_LIMITS: Final = models.with_null(models.PythiaLimits, "PythiaWantedLimits")
+_CREATION: Final = models.with_null(models.PythiaTaskCreation, limits=_WANTED_LIMITS)
 _TYPES: Final = (
     models.PythiaEnvironment,
     models.PythiaHealth,
     models.PythiaLimits,
     models.PythiaResult,
-    models.PythiaSubmission,
+    _SUBMISSION,
     models.PythiaTask,
-    models.PythiaTaskCreation,
+    _CREATION,
     models.PythiaTaskEntry,
+    _WANTED_LIMITS,
 )
 
 
@@ -74,12 +78,12 @@ def dialect(config: Config, link: Link) -> Dialect:
 
 
 def _described() -> dict[str, Any]:
-    submission = json_body(models.PythiaSubmission)
+    submission = json_body(_SUBMISSION)
     result = reference(models.PythiaResult)
     failures = {"400": NOTHING, "503": NOTHING}
     missing = {"404": NOTHING, **failures}
     unread = {"503": NOTHING}
-    task = json_body(models.PythiaTaskCreation)
+    task = json_body(_CREATION)
     return {
         "/api/environments": {
             "get": operation("What tasks run in.", array(models.PythiaEnvironment), unread)

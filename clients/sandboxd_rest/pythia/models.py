@@ -1,11 +1,14 @@
-"""The JSON of Pythia's API. The schemas in /openapi.json come from these types."""
+"""The JSON of Pythia's API. The schemas in /openapi.json come from these types.
+
+In a request null is what is not given, as in Go: `with_null` describes that.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import NODEFAULT, Meta, Struct
 
 _MOST: Final = 2**31 - 1
 Amount = Annotated[int, Meta(ge=1, le=_MOST)]
@@ -82,3 +85,18 @@ class PythiaHealth(Struct, frozen=True):
     """Whether tasks can be executed."""
 
     running: bool
+
+
+def with_null(kind: type[Struct], name: str = "", **changed: Any) -> type[Struct]:
+    """As a request may have it: null, too, for every field that may be left out. `name` is its own,
+    `changed` are the types of fields that are described by another one."""
+    fields: list[Any] = []
+    for field in msgspec.structs.fields(kind):
+        described = changed.get(field.name, field.type)
+        if field.required:
+            fields.append((field.name, described))
+            continue
+        factory = field.default_factory
+        default = field.default if factory is NODEFAULT else msgspec.field(default_factory=factory)
+        fields.append((field.name, described | None, default))
+    return msgspec.defstruct(name or kind.__name__, fields, namespace={"__doc__": kind.__doc__})
