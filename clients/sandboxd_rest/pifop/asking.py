@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([\x21-\x7e]{1,128})")
 _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="functions"'),)
 _MOST_PARAMETERS: Final = 32
+# What may be asked for once more, when the daemon was lost meanwhile: it changes nothing.
+_READING: Final = frozenset(
+    ("execution.get", "execution.list", "execution.output", "function.get", "key.list")
+)
 _FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -55,10 +59,13 @@ def _unauthorised(message: str) -> Refusal:
 
 
 async def ask(link: Link, request: Request, method: str, **params: Any) -> Any:
-    """Call the daemon with the request's key. Raises Refusal and RequestError."""
+    """Call the daemon with the request's key. Raises Refusal and RequestError.
+
+    Where a daemon that goes away meanwhile may have done it already, that is Refusal (503)."""
     params["key"] = bearer(request)
+    make = link.call if method in _READING else link.once
     try:
-        return await link.call(lambda client: client.call(method, params))
+        return await make(lambda client: client.call(method, params))
     except RequestError as error:
         raise refusal(error) from error
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.protocol.errors import BUSY, INVALID_ARGUMENT, PERMISSION_DENIED, RequestError
 from sandboxd_rest.http import Refusal, Request
+from sandboxd_rest.link import Link
 from sandboxd_rest.pifop import models, paths
-from sandboxd_rest.pifop.asking import admit, bearer, error_body, flag, query, refusal
+from sandboxd_rest.pifop.asking import admit, ask, bearer, error_body, flag, query, refusal
 from sandboxd_rest.pifop.executions import Places, content_type
 from sandboxd_rest.pifop.functions import _limits, _native, _shown
 from sandboxd_rest.pifop.increments import Positions, whole_characters
+from support import scripted
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def request(
@@ -269,3 +275,51 @@ def test_a_file_that_is_larger_than_that_goes_alone() -> None:
     alone()
     places.take("b", 60)
     places.take("a", 40)
+
+
+# -- a daemon that is lost -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method", ["execution.create", "execution.start", "execution.upload", "key.create"]
+)
+async def test_what_changes_something_is_not_done_twice(tmp_path: Path, method: str) -> None:
+    seen = []
+
+    def lost(peer: scripted.Peer) -> None:
+        while True:
+            msgid, asked, _ = peer.request()
+            seen.append(asked)
+            if asked == method:
+                return  # Nobody knows whether it was done.
+            peer.answer(msgid, {"max_limits": {}})
+
+    daemon = scripted.Daemon(tmp_path / "s", (lost,))
+    link = Link(daemon.path)
+    try:
+        with trio.fail_after(5), pytest.raises(Refusal) as caught:
+            await ask(link, request(authorization="Bearer k"), method)
+    finally:
+        await link.aclose()
+        daemon.close()
+    assert (caught.value.status, seen.count(method)) == (503, 1)
+
+
+async def test_what_changes_nothing_is_asked_for_again(tmp_path: Path) -> None:
+    def lost(peer: scripted.Peer) -> None:
+        peer.answer(peer.request()[0], {"max_limits": {}})
+        peer.request()
+
+    def there(peer: scripted.Peer) -> None:
+        peer.answer(peer.request()[0], {"max_limits": {}})
+        peer.answer(peer.request()[0], {"keys": []})
+
+    daemon = scripted.Daemon(tmp_path / "s", (lost, there))
+    link = Link(daemon.path)
+    try:
+        with trio.fail_after(5):
+            answer = await ask(link, request(authorization="Bearer k"), "key.list")
+    finally:
+        await link.aclose()
+        daemon.close()
+    assert answer == {"keys": []}
