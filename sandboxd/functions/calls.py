@@ -79,14 +79,16 @@ def _call(
     if any(port.required for port in function.inputs):
         raise invalid("name", "the function has required inputs; use execution.run")
     check_call(function.kind, params.args, params.stdin)
-    key, limits = caller.key, params.limits
+    key, allowed, limits = caller.key, None, params.limits
     if key is not None:
-        limits = lowered(callers.limits(key), limits)
+        allowed = callers.limits(key)
+        limits = lowered(allowed, limits)
     log = params.log is True
     asked = Call(
         args=b"null" if params.args is None else to_json(params.args, "args"),
         stdin=text_or_bytes(params.stdin, "stdin") if params.stdin else b"",
         limits=limits,
+        key_limits=allowed,
         client=params.client or ("" if key is None else key.name),
         output=log,
         collect=False,

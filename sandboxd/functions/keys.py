@@ -55,13 +55,16 @@ class KeyRing:
 
     def __init__(self, known: Iterable[tuple[Key, bytes]] = ()) -> None:
         self._by_prefix: dict[bytes, list[tuple[bytes, Key]]] = {}
+        self._by_id: dict[int, Key] = {}
         for key, digest in known:
             self.add(key, digest)
 
     def add(self, key: Key, digest: bytes) -> None:
         self._by_prefix.setdefault(digest[:_PREFIX_BYTES], []).append((digest, key))
+        self._by_id[key.id] = key
 
     def remove(self, key_id: int) -> None:
+        self._by_id.pop(key_id, None)
         for prefix, entries in self._by_prefix.items():
             if any(key.id == key_id for _, key in entries):
                 left = [entry for entry in entries if entry[1].id != key_id]
@@ -77,6 +80,10 @@ class KeyRing:
                 (digest, _renamed(key, function) if key.function_id == function.id else key)
                 for digest, key in entries
             ]
+            self._by_id.update({key.id: key for _, key in entries})
+
+    def get(self, key_id: int) -> Key | None:
+        return self._by_id.get(key_id)
 
     def find(self, secret: str) -> Key | None:
         """The key with that secret."""

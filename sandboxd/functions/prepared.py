@@ -46,6 +46,8 @@ class Call:
     files: tuple[InputFile, ...] = ()
     limits: Limits | None = None
     """What may lower the function's own; see `lowered`."""
+    key_limits: Limits | None = None
+    """Those of them that are the key's, which are for compiling, too."""
     client: str = ""
     output: bool = False
     collect: bool = True
@@ -64,6 +66,8 @@ class Prepared:
     """JSON."""
     limits: Limits
     """All set: the function's own, else the configured ones."""
+    compile_limits: Limits | None
+    """All set; of a `json` function that is compiled."""
     result_bytes: int
     collect_bytes: int
     command: tuple[bytes, ...] = ()
@@ -126,6 +130,7 @@ class Prepared:
             files=[SourceFile(data=function.code), *_sources(self.files + call.files)],
             stdin=self._stdin(call),
             env={**function.env, _FD_VARIABLE: RESULT_FD},
+            compile=self._compile(call),
             run=StageLimits(limits),
             collect=[port.path for port in function.outputs] if call.collect else None,
             collect_bytes=self.collect_bytes,
@@ -136,6 +141,11 @@ class Prepared:
         return msgspec.structs.replace(
             spec, result_bytes=self.result_bytes, partition=self.partition
         )
+
+    def _compile(self, call: Call) -> StageLimits | None:
+        if self.compile_limits is None or call.key_limits is None:
+            return None
+        return StageLimits(lowered(self.compile_limits, call.key_limits))
 
     def _stdin(self, call: Call) -> bytes:
         return b'{"args":' + call.args + b',"context":' + self.context + b"}"

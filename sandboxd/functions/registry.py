@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sandboxd.functions.model import Function
     from sandboxd.functions.store import Store
     from sandboxd.runtimes.catalog import Catalog
-    from sandboxd.runtimes.plan import Plan
+    from sandboxd.runtimes.plan import Plan, StagePlan
 
 Name = tuple[int, str, str]
 """Tenant, space, name."""
@@ -29,6 +29,8 @@ Name = tuple[int, str, str]
 _MOST: Final = 4096
 # Besides its code and files.
 _OVERHEAD_BYTES: Final = 4096
+
+_NO_LIMITS: Final = Limits()
 
 
 class Registry:
@@ -106,7 +108,10 @@ class Registry:
             files=held,
             env=self._environment(function),
             context=prepared.context_json(function.context),
-            limits=self.limits(function.limits, plan),
+            limits=self.limits(function.limits, None if plan is None else plan.run),
+            compile_limits=self.limits(_NO_LIMITS, plan.compile)
+            if plan is not None and plan.compile is not None
+            else None,
             result_bytes=self._config.result_bytes,
             collect_bytes=self._config.max_collect_bytes,
             command=prepared.command(function, held)
@@ -156,11 +161,11 @@ class Registry:
             return None
         return prepared.environment(base, function.env)
 
-    def limits(self, own: Limits, plan: Plan | None = None) -> Limits:
+    def limits(self, own: Limits, plan: StagePlan | None = None) -> Limits:
         """All of them: the function's own, else those of its language, else the configured ones;
         never more than the most allowed."""
         if plan is not None:
-            own = plans.merge(own, plan.run.limits) or own
+            own = plans.merge(own, plan.limits) or own
         configured, most = self._config.limits, self._config.max_limits
         return Limits(
             *[

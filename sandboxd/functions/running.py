@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from msgspec import UNSET
 
+from sandboxd.functions import callers
 from sandboxd.functions import live as lives
 from sandboxd.functions import outcome as outcomes
 from sandboxd.functions.model import ExecutionFile, Outcome
@@ -67,6 +68,7 @@ class Runner:
             stdin=row.stdin,
             files=await self._inputs(row) if row.inputs else (),
             limits=row.limits,
+            key_limits=callers.limits(self._store.key(row.key_id)) if row.key_id else None,
             client=row.key,
         )
         job = self._engine.admit(prepared.spec(call), row.tenant)

@@ -254,6 +254,10 @@ class Store:
         """From memory: no disk, and takes the same time for every wrong secret."""
         return self._ring.find(secret)
 
+    def key(self, key_id: int) -> Key | None:
+        """From memory."""
+        return self._ring.get(key_id)
+
     async def keys(self, tenant: int) -> list[Key]:
         """By name."""
         return await self._read(keys.of_tenant, tenant)

@@ -342,6 +342,20 @@ def test_a_key_lowers_the_limits(client: Client) -> None:
         assert answer["end_reason"] == "timeout"
 
 
+def test_a_key_lowers_the_limits_of_compiling(client: Client) -> None:
+    code = '#include <unistd.h>\nint main(void) { return write(3, "[1]", 3) != 3; }\n'
+    client.create_function("f", "json", language="c", code=code)
+    # Enough for the program; no C compiler is as fast.
+    short = client.create_key("short", "run", function="f", max_time_ns=15_000_000)["secret"]
+    long = client.create_key("long", "run", function="f", max_time_ns=9_000_000_000)["secret"]
+    for run in (client.call_function, client.run_function):
+        more: dict[str, Any] = {} if run == client.call_function else {"wait": True}
+        assert run("f", 1, key=long, **more)["result"] == "[1]"
+        # A limit that is only asked for is for the program, which needs no more.
+        assert run("f", 1, limits={"memory_bytes": 4 << 20}, **more)["result"] == "[1]"
+        assert run("f", 1, key=short, **more)["end_reason"] == "timeout"
+
+
 def test_a_key_has_so_many_at_once(client: Client) -> None:
     secret = client.create_key("two", "run", function="forever", max_executions=2)["secret"]
     ids = [client.run_function("forever", key=secret)["id"] for _ in range(2)]
