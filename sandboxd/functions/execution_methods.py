@@ -104,7 +104,7 @@ async def _upload(service: Functions, caller: Principal, params: ExecutionUpload
     row = await found_execution(service, caller, "execution.upload", params.id)
     if row.status != "pending" or row.submitted_ns:
         raise wrong_state(row.status, "inputs are uploaded before the start; make a new one")
-    prepared = await _of(service, row)
+    prepared = await service.opened.registry.of(row)
     port = _input(prepared, params.input, "input")
     others = sum(file.bytes for file in row.inputs if file.id != port.id)
     _require_room(prepared, row.limits, port, len(data), others)
@@ -113,14 +113,6 @@ async def _upload(service: Functions, caller: Principal, params: ExecutionUpload
         file = ExecutionFile(port.id, port.path, await put(data), len(data))
         await store.add_input(row.id, file)
     return Uploaded(file.id, file.path, file.bytes)
-
-
-async def _of(service: Functions, row: Execution) -> Prepared:
-    """The function of a pending execution."""
-    prepared = await service.opened.registry.find((row.tenant, row.space, row.function))
-    if prepared.function.id != row.function_id:
-        raise RequestError(NOT_FOUND, f"there is no function {row.space}/{row.function} any more")
-    return prepared
 
 
 def _input(prepared: Prepared, id: str, field: str) -> Port:
@@ -167,7 +159,7 @@ async def _start(
     row = await found_execution(service, caller, "execution.start", params.id)
     if row.status != "pending" or row.submitted_ns:
         raise wrong_state(row.status, "it was started already; make a new one to run it again")
-    prepared = await _of(service, row)
+    prepared = await service.opened.registry.of(row)
     check_call(prepared.function.kind, params.args, params.stdin)
     _require_inputs(prepared, {file.id for file in row.inputs})
     executions = service.opened.executions

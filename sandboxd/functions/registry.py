@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sandboxd.functions import prepared
 from sandboxd.functions.prepared import Prepared
 from sandboxd.functions.python_call import SOURCE_NAME
-from sandboxd.protocol.errors import RequestError
+from sandboxd.protocol.errors import NOT_FOUND, RequestError
 from sandboxd.protocol.jobs import InputFile
 from sandboxd.protocol.limits import LIMIT_NAMES
 from sandboxd.protocol.models import Limits
@@ -18,7 +18,7 @@ from sandboxd.runtimes import plan as plans
 if TYPE_CHECKING:
     from sandboxd.config import Config
     from sandboxd.engine.roots import Roots
-    from sandboxd.functions.model import Function
+    from sandboxd.functions.model import Execution, Function
     from sandboxd.functions.store import Store
     from sandboxd.runtimes.catalog import Catalog
     from sandboxd.runtimes.plan import Plan, StagePlan
@@ -80,6 +80,23 @@ class Registry:
             attempts.discard(attempt)
             if not attempts:
                 self._finding.pop(name, None)
+
+    async def of(self, row: Execution) -> Prepared:
+        """The function of an execution, also when it was given another name since ``row`` was read.
+        Raises RequestError `not_found`."""
+        while True:
+            name = (row.tenant, row.space, row.function)
+            try:
+                found = await self.find(name)
+                if found.function.id == row.function_id:
+                    return found
+                text = f"the function {row.space}/{row.function} was deleted"
+                error = RequestError(NOT_FOUND, text)
+            except RequestError as exc:
+                error = exc
+            row = await self._store.execution(row.id, sent=False)
+            if (row.tenant, row.space, row.function) == name:
+                raise error
 
     async def _made(self, name: Name) -> Prepared:
         function = await self._store.function(*name)

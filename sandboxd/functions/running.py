@@ -17,7 +17,7 @@ from sandboxd.functions.model import ExecutionFile, Outcome
 from sandboxd.functions.prepared import Call
 from sandboxd.protocol import status
 from sandboxd.protocol.errors import CANCELLED as REFUSED
-from sandboxd.protocol.errors import NOT_FOUND, RequestError
+from sandboxd.protocol.errors import RequestError
 from sandboxd.protocol.functions import CANCELLED, PENDING, RUNNING
 from sandboxd.protocol.jobs import DEFAULT_FILE_MODE, InputFile
 
@@ -91,10 +91,7 @@ class Runner:
             if found is not None and found.function.id == kept.function_id:
                 return kept, found
         row = await self._store.execution(live.id)
-        found = await self._registry.find((row.tenant, row.space, row.function))
-        if found.function.id != row.function_id:
-            raise RequestError(NOT_FOUND, f"the function {row.space}/{row.function} was deleted")
-        return row, found
+        return row, await self._registry.of(row)
 
     def _require_wanted(self, live: Live) -> None:
         if live.ending or self.closing:

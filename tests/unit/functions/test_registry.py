@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
 import trio
 
 from sandboxd.config import Config
 from sandboxd.functions.model import StoredFile
 from sandboxd.functions.registry import Registry
+from sandboxd.protocol.errors import RequestError
 
-from .conftest import TENANT, a_function
+from .conftest import NOW, TENANT, a_function, an_execution
 
 if TYPE_CHECKING:
-    import pytest
-
     from sandboxd.functions.store import Store
 
 NAME = (TENANT, "main", "hello")
@@ -77,3 +77,17 @@ async def test_what_was_changed_meanwhile_is_not_kept(
 
     monkeypatch.setattr(store, "content", content)
     assert (await registry.find(NAME)).function.revision == 2
+
+
+async def test_a_function_that_is_renamed_after_its_execution_was_read(store: Store) -> None:
+    registry = Registry(store, Config(), cast("Any", None), cast("Any", None))
+    function = await store.add_function(a_function())
+    row = await store.add_execution(an_execution(function, submitted_ns=NOW))
+    await store.change_function(*NAME, {"name": "renamed"})
+    assert (await registry.of(row)).function.name == "renamed"
+    await store.add_function(a_function())  # Another one, under the name that it had.
+    assert (await registry.of(row)).function.id == function.id
+    await store.delete_function(TENANT, "main", "renamed", NOW)
+    registry.forget((TENANT, "main", "renamed"))
+    with pytest.raises(RequestError, match="there is no function main/renamed"):
+        await registry.of(await store.execution(row.id))
