@@ -28,7 +28,7 @@ def secret(request: Request) -> str:
         case "basic":
             found = _password(given)
         case _:
-            raise _wrong(f"{scheme[:20]!r} is not Token, Bearer or Basic")
+            raise _wrong("it begins with none of Token, Bearer and Basic")  # Perhaps with the key.
     if not found or not found.isascii() or len(found) > MAX_SECRET:
         raise _wrong("that is no key")
     return found

@@ -59,7 +59,8 @@ def _runner_url(request: Request, info: Mapping[str, Any]) -> str:
     """Where it is run, at the address that the client knows the gateway by."""
     host = request.headers.get(b"host", b"localhost").decode("latin-1")
     space = "" if info["space"] == DEFAULT_SPACE else f"{info['space']}/"
-    return f"{request.scope['scheme']}://{host}/v1/functions/{space}{info['name']}/rpc/"
+    scheme = "https" if request.secure else "http"
+    return f"{scheme}://{host}/v1/functions/{space}{info['name']}/rpc/"
 
 
 def execution(info: Mapping[str, Any]) -> FaaspotExecution:

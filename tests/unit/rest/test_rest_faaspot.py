@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from sandboxd_rest.faaspot.auth import secret
 from sandboxd_rest.faaspot.changes import Changes
 from sandboxd_rest.faaspot.errors import CodedRefusal
+from sandboxd_rest.faaspot.request import body_arguments, ids, many_arguments
+from sandboxd_rest.faaspot.shapes import entry
 from sandboxd_rest.faaspot.text import decode_code, decode_context, encode
 from sandboxd_rest.http import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 CODE = "def main(args, context):\n    return '100%25 +é%' + args['a']\n"
 CONTEXT = 'access_key_is = "XYZ"\nsecret_access_key = "1+2%3D3"\n'
@@ -85,12 +88,13 @@ def test_reading_takes_time_in_proportion(size: int) -> None:
     assert time.process_time() - began < 5
 
 
-def request(header: str | None) -> Request:
-    async def nothing() -> Any:
-        raise AssertionError("nobody reads the body")
+def request(header: str | None, body: bytes | None = None) -> Request:
+    async def receive() -> Any:
+        assert body is not None, "nobody reads the body"
+        return {"type": "http.request", "body": body}
 
     headers = {} if header is None else {b"authorization": header.encode("latin-1")}
-    return Request({}, nothing, headers, "peer", 0, 0.0)
+    return Request({}, receive, headers, "peer", len(body or b""), 60.0)
 
 
 KEY = "token_" + "aB3-_" * 8 + "xyz"
@@ -119,7 +123,7 @@ def test_the_key_of_a_request(header: str) -> None:
 @pytest.mark.parametrize(
     "header",
     [None, "", "Token", "Token ", KEY, "Digest x", "Basic", "Basic ?", "Basic b'", "Basic /w==",
-     f"Basic {basic('no colon')}", "Token ÿ", "Token " + "x" * 129],
+     f"{KEY}", f"{KEY} ", f"Basic {basic('no colon')}", "Token ÿ", "Token " + "x" * 129],
 )  # fmt: skip
 def test_a_request_without_a_key(header: str | None) -> None:
     with pytest.raises(CodedRefusal) as caught:
@@ -127,7 +131,61 @@ def test_a_request_without_a_key(header: str | None) -> None:
     assert caught.value.status == 401
     assert "sandboxctl keys create" in caught.value.message
     assert caught.value.headers == ((b"www-authenticate", b"Token"),)
-    assert KEY not in caught.value.message
+    assert KEY[:4] not in caught.value.message
+
+
+@pytest.mark.parametrize(("secure", "scheme"), [(True, "https"), (False, "http")])
+def test_where_a_function_is_run_behind_a_proxy(secure: bool, scheme: str) -> None:
+    """Which speaks HTTPS with the client and HTTP with the gateway."""
+    info = {"name": "f", "space": "main", "created_ns": 0, "updated_ns": 0}
+    given = request("Token k")
+    given.scope["scheme"], given.secure = "http", secure
+    assert entry(given, info).runner_url == f"{scheme}://localhost/v1/functions/f/rpc/"
+
+
+# -- arguments -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (many_arguments, b"[" + b"{}," * 1_000_000 + b"{}]"),
+        (ids, b"[" + b'"",' * 1_000_000 + b'""]'),
+        (body_arguments, b"{" + b'"a":0,' * 500_000 + b'"a":0}'),
+        (body_arguments, b"{" + b",".join(b'"%d":0' % n for n in range(200_000)) + b"}"),
+    ],
+    ids=["calls", "ids", "arguments", "names"],
+)
+async def test_what_has_very_many_parts_is_not_taken_apart(
+    read: Callable[[Request], Awaitable[object]], body: bytes
+) -> None:
+    given = request("Token k", body)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(CodedRefusal):
+            await read(given)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(body) + 4_000_000
+
+
+async def test_as_many_as_may_be_given_at_once() -> None:
+    assert await many_arguments(request("", b"[" + b"{}," * 9_999 + b"null]")) == [b"{}"] * 10_000
+    assert await ids(request("", b"[" + b'"a",' * 9_999 + b'"b"]')) == ["a"] * 9_999 + ["b"]
+    with pytest.raises(CodedRefusal, match="more than 10000 ids"):
+        await ids(request("", b"[" + b'"a",' * 10_000 + b'"b"]'))
+    with pytest.raises(CodedRefusal, match="more than 10000 calls"):
+        await many_arguments(request("", b"[" + b"{}," * 10_000 + b"{}]"))
+
+
+@pytest.mark.parametrize("body", [b'{"\xff": 1}', b'{"a": "\xff"}', b"[]", b'"a"', b'{"a": 1,}'])
+async def test_arguments_that_are_none(body: bytes) -> None:
+    for read, text in ((body_arguments, body), (many_arguments, b"[" + body + b"]")):
+        with pytest.raises(CodedRefusal):
+            await read(request("", text))
+    with pytest.raises(CodedRefusal):
+        await ids(request("", b'["\xff"]'))
 
 
 def test_changes_are_bounded_and_their_owners() -> None:
