@@ -154,12 +154,13 @@ def _get(command: Command, stdio: Stdio) -> int:
     if command["--json"]:
         print_json(stdio, info)
     else:
-        stdio.out(text(info))
+        stdio.out(text(info, terminal=stdio.is_terminal(stdio.stdout)))
     return exitcodes.OK
 
 
-def text(info: Mapping[str, Any]) -> str:
-    """What there is to say about a function, and its code."""
+def text(info: Mapping[str, Any], *, terminal: bool) -> str:
+    """What there is to say about a function, and its code: on a terminal without what that would
+    obey."""
     language = " ".join(word for word in (info["language"], info["version"]) if word)
     rows = [
         ("name", shown_name(info["space"], info["name"])),
@@ -176,6 +177,8 @@ def text(info: Mapping[str, Any]) -> str:
     ]
     lines = "".join(f"{left.ljust(9)}{printable(right)}\n" for left, right in rows if right)
     code = info.get("code")
+    if code and terminal:
+        code = "\t".join(map(printable, code.split("\t")))
     return f"{lines}code\n{code.rstrip()}\n" if code else lines
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -405,10 +406,18 @@ def test_what_a_terminal_would_obey(ctl: Ctl, keeper: Daemon, tmp_path: Path) ->
     code = "def main(args, context):\n    return '\\x1b]0;title\\x07'\n"
     ok(ctl("functions", "create", "f", "--file", "-", input=code))
     assert ok(ctl("functions", "run", "f", "--wait")) == "\x1b]0;title\x07\n"
-    reader, writer = os.openpty()
+    source = "# \x1b]0;title\x07\x9b\ndef main(args, context):\n\treturn 1\n"
+    ok(ctl("functions", "create", "g", "--file", "-", input=source))
+    assert source in ok(ctl("functions", "get", "g"))
     environment = CLEAN_ENVIRONMENT | {"SANDBOXD_SOCKET": keeper.socket}
-    argv = [*COMMAND, "functions", "run", "f", "--wait"]
-    subprocess.run(argv, stdout=writer, env=environment, timeout=60, check=True)
-    os.close(writer)
-    assert b"\x1b" not in os.read(reader, 1000)
-    os.close(reader)
+    for words, shown in ((("run", "f", "--wait"), b"title"), (("get", "g"), b"\treturn 1\n")):
+        reader, writer = os.openpty()
+        tty.setraw(writer)
+        argv = [*COMMAND, "functions", *words]
+        subprocess.run(argv, stdout=writer, env=environment, timeout=60, check=True)
+        os.close(writer)
+        text = os.read(reader, 1000)
+        assert b"\x1b" not in text
+        assert b"\x9b" not in text
+        assert shown in text
+        os.close(reader)
