@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import h11
@@ -126,10 +127,14 @@ async def _connect(target: Target) -> trio.abc.Stream:
             continue
         if not target.tls:
             return stream
-        return trio.SSLStream(
-            stream, ssl.create_default_context(), server_hostname=target.host, https_compatible=True
-        )
+        return trio.SSLStream(stream, _trust(), server_hostname=target.host, https_compatible=True)
     raise failure
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """Made once, with the certificates that the host trusts then: everybody waits for that."""
+    return ssl.create_default_context()
 
 
 async def _exchange(stream: trio.abc.Stream, target: Target, body: bytes) -> int:
