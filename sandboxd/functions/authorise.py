@@ -169,6 +169,21 @@ def require(principal: Principal, action: Action, target: Target, what: str) -> 
         raise denied(principal, action)
 
 
+def require_name(principal: Principal, space: str, name: str) -> None:
+    """What can be told of a function by its name alone, before it is looked for: by neither an
+    error nor the time that it takes is anybody to learn whether one is there that he may not see.
+    Raises RequestError `not_found`; `require` is still needed."""
+    key = principal.key
+    if key is None or key.role == "admin":
+        return
+    if key.role == "manage":
+        seen = key.space in (None, space)
+    else:
+        seen = (key.function_space, key.function_name) == (space, name)
+    if not seen:
+        raise RequestError(NOT_FOUND, f"there is no function {space}/{name}")
+
+
 def denied(principal: Principal, action: Action) -> RequestError:
     """That this is not for the principal to do."""
     key = principal.key

@@ -54,6 +54,7 @@ class _KeyUse:
 
 def call(connection: Connection, msgid: int, params: FunctionCallParams) -> object:
     caller = callers.principal(connection, params)
+    authorise.require_name(caller, params.space, params.name)
     registry = connection.server.functions.opened.registry
     name = (caller.tenant, params.space, params.name)
     prepared = registry.kept(name)

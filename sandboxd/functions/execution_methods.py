@@ -58,6 +58,7 @@ def create(connection: Connection, msgid: int, params: ExecutionCreateParams) ->
 
 async def _function(service: Functions, caller: Principal, params: FunctionRef) -> Prepared:
     """The function that is to be run, which the caller may run."""
+    authorise.require_name(caller, params.space, params.name)
     prepared = await service.opened.registry.find((caller.tenant, params.space, params.name))
     what = f"function {params.space}/{params.name}"
     target = authorise.of_function(prepared.function)

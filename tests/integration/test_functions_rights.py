@@ -279,6 +279,25 @@ def test_a_key_allows_no_more_than_the_one_it_was_made_with(world: World) -> Non
     assert (made["max_executions"], made["max_time_ns"], made["max_memory_bytes"]) == (3, 50, 7)
 
 
+def test_a_key_learns_nothing_of_functions_out_of_its_reach(daemon: Daemon, world: World) -> None:
+    """Not even that one cannot be run."""
+    world.client.create_function(
+        "damaged", "program", space="other", command=["true"],
+        files=[{"path": "f", "data": "there is no other content as this one"}], **world.mine,
+    )  # fmt: skip
+    for path in (Path(daemon.socket).parent / "state" / "contents").glob("*/*"):
+        path.write_bytes(b"damaged")
+    for run in (world.client.call_function, world.client.run_function):
+        assert outcome(lambda run=run: run("damaged", space="other", **world.mine)) == "internal"
+        for who in ("manage", "master", "run"):
+            with pytest.raises(RequestError) as caught:
+                run("damaged", space="other", **world.caller(who))
+            assert (caught.value.code, caught.value.message) == (
+                "not_found",
+                "there is no function other/damaged",
+            )
+
+
 # -- tenants ---------------------------------------------------------------------------------------
 
 
