@@ -96,13 +96,12 @@ class Live:
         with trio.move_on_after(seconds):
             await self._told.wait()
 
-    async def acquire(self, limiter: trio.CapacityLimiter) -> bool:
-        """Wait for a place of the limiter, which is to be released on behalf of this, or until it
-        is to end; the answer is False then."""
+    async def unless_ended(self, wait: Callable[[], Awaitable[None]]) -> bool:
+        """Wait for that, or until it is to end; the answer is False then."""
         with trio.CancelScope() as self._waiting:
             if self.ending:
                 return False
-            await limiter.acquire_on_behalf_of(self)
+            await wait()
             return True
         return False
 

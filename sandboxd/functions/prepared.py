@@ -33,6 +33,8 @@ _PARTITIONS: Final = 2**32 - 1
 CONTROL: Final = b"task/" + control.NAME.encode()
 _SHELL: Final = (b"/bin/sh", b"-c")
 
+_LARGE_BYTES: Final = 1024 * 1024
+
 _json = msgspec.json.Encoder()
 
 
@@ -76,6 +78,11 @@ class Prepared:
     """Of a `json` function."""
     size: int = 0
     """About how many bytes of memory it takes."""
+
+    @property
+    def large(self) -> bool:
+        """Whether its files are so much that not any number of such functions may be in use."""
+        return self.size > _LARGE_BYTES
 
     @property
     def partition(self) -> int:
@@ -186,6 +193,11 @@ def command(function: Function, files: tuple[InputFile, ...]) -> tuple[bytes, ..
 def environment(base: Mapping[str, str], own: Mapping[str, str]) -> tuple[bytes, ...]:
     """Variables as execve takes them."""
     return tuple([f"{name}={value}".encode() for name, value in {**base, **own}.items()])
+
+
+def files_bytes(function: Function) -> int:
+    """Of its stored files, which are read to make it ready."""
+    return sum(file.bytes for file in function.files)
 
 
 def context_json(context: Mapping[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from sandboxd.functions import prepared
+from sandboxd.functions.budget import Budget
 from sandboxd.functions.prepared import Prepared
 from sandboxd.functions.python_call import SOURCE_NAME
 from sandboxd.protocol.errors import NOT_FOUND, RequestError
@@ -16,12 +17,16 @@ from sandboxd.protocol.runtimes import ANY_VERSION
 from sandboxd.runtimes import plan as plans
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sandboxd.config import Config
     from sandboxd.engine.roots import Roots
     from sandboxd.functions.model import Execution, Function
     from sandboxd.functions.store import Store
     from sandboxd.runtimes.catalog import Catalog
     from sandboxd.runtimes.plan import Plan, StagePlan
+
+    Hold = Callable[[Function], Awaitable[None]]
 
 Name = tuple[int, str, str]
 """Tenant, space, name."""
@@ -45,6 +50,10 @@ class Registry:
         self._bytes = 0
         # Who is finding a function that has not changed since.
         self._finding: dict[Name, set[object]] = {}
+        # What is being read is not kept yet.
+        self._reading = Budget(config.functions_cache_bytes)
+        self.in_use = Budget(config.functions_cache_bytes)
+        """Files of those that are run, which may be kept no more."""
 
     def kept(self, name: Name) -> Prepared | None:
         """The function, where no disk has to be read for it and no tool to be looked at.
@@ -81,13 +90,20 @@ class Registry:
             if not attempts:
                 self._finding.pop(name, None)
 
-    async def of(self, row: Execution) -> Prepared:
+    async def of(self, row: Execution, hold: Hold | None = None) -> Prepared:
         """The function of an execution, also when it was given another name since ``row`` was read.
-        Raises RequestError `not_found`."""
+        Raises RequestError `not_found`.
+
+        ``hold`` is awaited, perhaps more than once, before one is read that may be large.
+        """
         while True:
             name = (row.tenant, row.space, row.function)
             try:
-                found = await self.find(name)
+                known = self.kept(name)
+                if hold is not None and (known is None or known.large):
+                    known = None
+                    await hold(await self._store.function(*name))
+                found = known or await self.find(name)
                 if found.function.id == row.function_id:
                     return found
                 text = f"the function {row.space}/{row.function} was deleted"
@@ -112,6 +128,14 @@ class Registry:
     async def prepare(self, function: Function) -> Prepared:
         """Make a function ready without keeping it. Raises as `find` does."""
         plan = await self._settled(function) if function.kind == "json" else None
+        attempt, size = object(), prepared.files_bytes(function)
+        await self._reading.enter(attempt, size)
+        try:
+            return await self._read(function, plan)
+        finally:
+            self._reading.leave(attempt, size)
+
+    async def _read(self, function: Function, plan: Plan | None) -> Prepared:
         files = [
             InputFile(file.path.encode(), file.mode, await self._store.content(file.sha256))
             for file in function.files

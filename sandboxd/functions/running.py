@@ -14,7 +14,7 @@ from sandboxd.functions import callers
 from sandboxd.functions import live as lives
 from sandboxd.functions import outcome as outcomes
 from sandboxd.functions.model import ExecutionFile, Outcome
-from sandboxd.functions.prepared import Call
+from sandboxd.functions.prepared import Call, files_bytes
 from sandboxd.protocol import status
 from sandboxd.protocol.errors import CANCELLED as REFUSED
 from sandboxd.protocol.errors import RequestError
@@ -44,6 +44,7 @@ class Runner:
         self._engine = engine
         self._store = store
         self._registry = registry
+        self._files = registry.in_use
         # There are only as many at a time as have places: what they are given is in memory.
         self._large = trio.CapacityLimiter(engine.scheduler.places)
 
@@ -51,17 +52,37 @@ class Runner:
         """Run it and say how it ended; None when it was left. Raises RequestError when it cannot
         be run."""
         if not live.large:
-            return await self._run(live)
-        if await live.acquire(self._large):
+            return await self._with_function(live)
+        if await live.unless_ended(partial(self._large.acquire_on_behalf_of, live)):
             try:
-                return await self._run(live)
+                return await self._with_function(live)
             finally:
                 self._large.release_on_behalf_of(live)
         raise _unwanted()
 
-    async def _run(self, live: Live) -> Outcome | None:
+    async def _with_function(self, live: Live) -> Outcome | None:
+        held: list[Function] = []
+        try:
+            return await self._run(live, held)
+        finally:
+            self._leave(held)
+
+    async def _hold(self, live: Live, held: list[Function], function: Function) -> None:
+        """Wait until the files of its function may be in memory. Many run one together."""
+        self._leave(held)
+        enter = partial(self._files.enter, _revision(function), files_bytes(function))
+        if not await live.unless_ended(enter):
+            raise _unwanted()
+        held.append(function)
+
+    def _leave(self, held: list[Function]) -> None:
+        while held:
+            function = held.pop()
+            self._files.leave(_revision(function), files_bytes(function))
+
+    async def _run(self, live: Live, held: list[Function]) -> Outcome | None:
         self._require_wanted(live)
-        row, prepared = await self._prepared(live)
+        row, prepared = await self._prepared(live, held)
         function = prepared.function
         call = Call(
             args=row.args.encode() or b"null",
@@ -83,15 +104,16 @@ class Runner:
         end = outcomes.read(function.kind, outcome)
         return await self._ended(live, function, end)
 
-    async def _prepared(self, live: Live) -> tuple[Execution, Prepared]:
+    async def _prepared(self, live: Live, held: list[Function]) -> tuple[Execution, Prepared]:
         """The execution and its function, also when that has another name by now."""
         kept, live.row = live.row, None
         if kept is not None:
             found = self._registry.kept((kept.tenant, kept.space, kept.function))
-            if found is not None and found.function.id == kept.function_id:
+            if found is not None and found.function.id == kept.function_id and not found.large:
                 return kept, found
+            found = None  # Who waits may not have it.
         row = await self._store.execution(live.id)
-        return row, await self._registry.of(row)
+        return row, await self._registry.of(row, partial(self._hold, live, held))
 
     def _require_wanted(self, live: Live) -> None:
         if live.ending or self.closing:
@@ -153,6 +175,10 @@ class Runner:
                 sha256 = await self._store.put_content(data)
                 outputs.append(ExecutionFile(port.id, port.path, sha256, len(data)))
         return tuple(outputs)
+
+
+def _revision(function: Function) -> tuple[int, int]:
+    return function.id, function.revision
 
 
 def _unwanted() -> RequestError:

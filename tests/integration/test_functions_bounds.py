@@ -51,6 +51,19 @@ def test_who_waits_does_not_keep_what_was_sent(daemon: Daemon) -> None:
         assert sorted(raw.message()[1] for _ in range(20)) == list(range(20))
 
 
+def test_functions_with_much_in_them_do_not_fill_the_memory(require_sandbox: None) -> None:
+    with running(jobs=1, functions_cache_bytes=16 * MIB) as own, Client(own.socket) as client:
+        for number in range(24):
+            files = [{"path": "f", "data": bytes([number]) * (12 * MIB)}]
+            client.create_function(f"f{number}", "program", command=["sleep", "30"], files=files)
+        before = peak_bytes(own)
+        ids = [client.run_function(f"f{number}")["id"] for number in range(24)]
+        time.sleep(1)
+        assert peak_bytes(own) - before < 64 * MIB
+        for id in ids:
+            assert client.stop_execution(id)["status"] == "ended"
+
+
 def test_many_with_much_input_are_shown_without_it(daemon: Daemon) -> None:
     with Client(daemon.socket) as client:
         client.create_function("true", "program", command=["true"])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
+import trio.testing
+from msgspec import structs
 
 from sandboxd.config import Config
+from sandboxd.functions.budget import Budget
 from sandboxd.functions.model import StoredFile
 from sandboxd.functions.registry import Registry
 from sandboxd.protocol.errors import RequestError
@@ -17,6 +21,7 @@ from .conftest import NOW, TENANT, a_function, an_execution
 if TYPE_CHECKING:
     from sandboxd.functions.store import Store
 
+MIB = 1024 * 1024
 NAME = (TENANT, "main", "hello")
 
 
@@ -91,3 +96,62 @@ async def test_a_function_that_is_renamed_after_its_execution_was_read(store: St
     registry.forget((TENANT, "main", "renamed"))
     with pytest.raises(RequestError, match="there is no function main/renamed"):
         await registry.of(await store.execution(row.id))
+
+
+async def test_what_is_read_at_once_is_bounded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = structs.replace(Config(), functions_cache_bytes=4 * MIB)
+    registry = Registry(store, config, cast("Any", None), cast("Any", None))
+    for n in range(8):
+        files = await a_file(store, bytes([n]) * (3 * MIB // 2))
+        await store.add_function(a_function(name=f"f{n}", files=files))
+    read, now, most = store.content, 0, 0
+
+    async def content(sha256: str) -> bytes:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            return await read(sha256)
+        finally:
+            now -= 1
+
+    monkeypatch.setattr(store, "content", content)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for n in range(8):
+                nursery.start_soon(registry.find, (TENANT, "main", f"f{n}"))
+    assert most == 2
+
+
+async def test_a_budget() -> None:
+    budget = Budget(10)
+    done: list[str] = []
+
+    async def enter(thing: str, size: int) -> None:
+        await budget.enter(thing, size)
+        done.append(thing)
+
+    async with trio.open_nursery() as nursery:
+        await enter("a", 6)
+        await enter("a", 6)  # The same: no more bytes.
+        impatient = trio.CancelScope()
+
+        async def leave_early() -> None:
+            with impatient:
+                await enter("cancelled", 8)
+
+        for wait in (leave_early, partial(enter, "huge", 99), partial(enter, "b", 1)):
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+        assert done == ["a", "a"]
+        impatient.cancel()
+        budget.leave("a", 6)
+        await trio.testing.wait_all_tasks_blocked()
+        assert done == ["a", "a"]
+        budget.leave("a", 6)
+        await trio.testing.wait_all_tasks_blocked()
+        assert done == ["a", "a", "huge"]  # Alone, and in its turn.
+        budget.leave("huge", 99)
+    assert done == ["a", "a", "huge", "b"]
