@@ -21,7 +21,7 @@ import h11
 import trio
 
 from sandboxd_rest.http import BODY, WATCHED
-from sandboxd_rest.http1_answer import CLOSE, CONTINUE, answer
+from sandboxd_rest.http1_answer import CLOSE, CONTINUE, answer, time_to_take
 from sandboxd_rest.http1_request import is_ambiguous, is_foreign, scope_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Settings:
 
     max_head_bytes: int
     idle_timeout_s: float
+    write_timeout_s: float
 
 
 class Connection:
@@ -297,9 +298,11 @@ class Connection:
         except OSError:
             return
         if sent < len(data):
+            seconds = time_to_take(len(data), self._settings.write_timeout_s)
             try:
-                await self._stream.send_all(memoryview(data)[sent:])
-            except trio.BrokenResourceError:
+                with trio.fail_after(seconds):
+                    await self._stream.send_all(memoryview(data)[sent:])
+            except (trio.BrokenResourceError, trio.TooSlowError):
                 self._ended = True
 
     def _next_cycle(self) -> bool:

@@ -8,10 +8,17 @@ from wsgiref.handlers import format_date_time
 
 CLOSE: Final = (b"connection", b"close")
 CONTINUE: Final = b"HTTP/1.1 100 \r\n\r\n"
+_LEAST_RATE: Final = 64 * 1024
 _BODILESS: Final = (204, 304)
 
 _second = 0
 _second_text = b""
+
+
+def time_to_take(size: int, timeout_s: float) -> float:
+    """The seconds that a client has to take so many bytes: who takes a few at a time would hold
+    what they are part of for ever."""
+    return timeout_s + size / _LEAST_RATE
 
 
 def answer(

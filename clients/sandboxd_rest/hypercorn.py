@@ -8,12 +8,13 @@ and keeps a connection whose client has gone until it has been idle for long eno
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import select
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -26,6 +27,7 @@ from hypercorn.utils import parse_socket_addr, repr_socket_addr
 
 from sandboxd_rest import http1
 from sandboxd_rest.http import SESSION, WATCHED
+from sandboxd_rest.http1_answer import time_to_take
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -106,7 +108,7 @@ def _handler(
     app: App, server: _Server, context: WorkerContext, plain: set[http1.Connection]
 ) -> Callable[[Any], Awaitable[None]]:
     wrapped = _Wrapper(app)  # type: ignore[arg-type]
-    settings = http1.Settings(_MAX_HEADERS_BYTES, server.keep_alive_timeout)
+    settings = http1.Settings(_MAX_HEADERS_BYTES, server.keep_alive_timeout, server.write_timeout_s)
 
     async def handle(stream: Any) -> None:
         begun: bytes | None = b""
@@ -171,6 +173,7 @@ class _Connection(TCPServer):
         """The last of them are the bytes that have been read already."""
         *others, self._begun = args
         super().__init__(*others)
+        self._write_timeout_s = cast("_Server", self.config).write_timeout_s
         self._head = b""
         self._watched: set[trio.CancelScope] = set()
         self.state[WATCHED] = self._watched
@@ -196,7 +199,22 @@ class _Connection(TCPServer):
             data, self._head = self._head + data, b""
         data = data[self._send_now(data) :]
         if data:
-            await super().protocol_send(RawData(data))
+            async with trio.open_nursery() as nursery:
+                seconds = time_to_take(len(data), self._write_timeout_s)
+                nursery.start_soon(self._end_after, seconds)
+                await super().protocol_send(RawData(data))
+                nursery.cancel_scope.cancel()
+
+    async def _end_after(self, seconds: float) -> None:
+        """The kernel ends the sending then, which hypercorn shields."""
+        await trio.sleep(seconds)
+        with contextlib.suppress(OSError):
+            self._socket().shutdown(socket.SHUT_RDWR)
+
+    def _socket(self) -> trio.socket.SocketType:
+        stream: Any = self.stream
+        found = stream if isinstance(stream, trio.SocketStream) else stream.transport_stream
+        return cast("trio.SocketStream", found).socket
 
     def _send_now(self, data: bytes) -> int:
         """How much the socket takes without a wait: nearly always all of it."""
@@ -223,8 +241,7 @@ class _Connection(TCPServer):
     async def _end_with_client(self) -> None:
         """While a client has sent more than its program takes, nothing is read of it, also not that
         it went away; the kernel knows."""
-        stream: Any = self.stream
-        sock = (stream if isinstance(stream, trio.SocketStream) else stream.transport_stream).socket
+        sock = self._socket()
         with self._session, select.epoll(1) as gone:
             gone.register(sock.fileno(), select.EPOLLRDHUP)
             await trio.lowlevel.wait_readable(gone.fileno())
@@ -270,7 +287,7 @@ class _Server(HypercornConfig):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self._write_timeout_ms = config.write_timeout_ns // 1_000_000
+        self.write_timeout_s = config.write_timeout_ns / 1e9
         self.bind = list(config.bind)
         self.insecure_bind = list(config.plain_bind)
         self.backlog = _BACKLOG
@@ -297,7 +314,7 @@ class _Server(HypercornConfig):
             if sock.family in (socket.AF_INET, socket.AF_INET6):
                 # Who does not read what he is sent loses his connection, by the kernel: hypercorn
                 # shields its sending from cancellation.
-                timeout = self._write_timeout_ms
+                timeout = int(self.write_timeout_s * 1000)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sockets

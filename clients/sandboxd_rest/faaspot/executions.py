@@ -53,7 +53,9 @@ class Executions:
         else:
             running = await self._matching({**params, "status": functions.RUNNING}, name)
             found = await self._matching({**params, "status": functions.PENDING}, name) + running
-        return await self._large.answer(partial(self._listed, found[:_MAX_LISTED], params["key"]))
+        return await self._large.answer(
+            request, partial(self._listed, found[:_MAX_LISTED], params["key"])
+        )
 
     async def _listed(self, found: list[dict[str, Any]], key: str) -> list[FaaspotExecution]:
         listed = {info["id"]: info for info in found}
@@ -100,7 +102,7 @@ class Executions:
     async def get_many(self, request: Request) -> Response:
         """POST bulk: in the order that was asked for; what is not there is left out."""
         key, wanted = secret(request), await ids(request)
-        return await self._large.answer(partial(self._many, wanted, key))
+        return await self._large.answer(request, partial(self._many, wanted, key))
 
     async def _many(self, wanted: list[str], key: str) -> list[FaaspotExecution | None]:
         found = {id: self._changes.get(key, id) for id in wanted}

@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from sandboxd_rest.faaspot.auth import secret
 from sandboxd_rest.faaspot.changes import Changes
 from sandboxd_rest.faaspot.errors import CodedRefusal
+from sandboxd_rest.faaspot.large import Large, Place, Places
 from sandboxd_rest.faaspot.request import body_arguments, ids, many_arguments
+from sandboxd_rest.faaspot.settings import Settings
 from sandboxd_rest.faaspot.shapes import entry
 from sandboxd_rest.faaspot.text import decode_code, decode_context, encode
 from sandboxd_rest.http import Request
+from sandboxd_rest.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -198,3 +203,76 @@ def test_changes_are_bounded_and_their_owners() -> None:
         last = changes.add("two", "create_function", "made")
     assert changes.get("one", first.uuid) is None
     assert changes.get("two", last.uuid) == last
+
+
+# -- places --------------------------------------------------------------------------------------
+
+
+async def test_one_key_leaves_places_for_the_others() -> None:
+    places, got = Places(4), []
+
+    async def take(key: str) -> None:
+        got.append((key, await places.take(key)))
+
+    def keys() -> str:
+        return "".join(key for key, _ in got)
+
+    async with trio.open_nursery() as nursery:
+        for key in "aaaa":
+            nursery.start_soon(take, key)
+            await wait_all_tasks_blocked()
+        assert keys() == "aa"
+        for key in "bcd":
+            nursery.start_soon(take, key)
+            await wait_all_tasks_blocked()
+        assert keys() == "aabc"
+        got[2][1].give_back()  # b's: a has as many as it may.
+        got[2][1].give_back()
+        await wait_all_tasks_blocked()
+        assert keys() == "aabcd"
+        got[0][1].give_back()
+        await wait_all_tasks_blocked()
+        assert keys() == "aabcda"
+        got[1][1].give_back()
+    for _, place in got:
+        place.give_back()
+    assert [type(await places.take(key)) for key in "xyyz"] == [Place] * 4
+
+
+async def test_who_stops_waiting_takes_no_place() -> None:
+    places = Places(1)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await places.take("a")  # There is one, but nobody to give it back.
+    with trio.fail_after(1):
+        first = await places.take("b")
+    with trio.move_on_after(0.01) as waited:
+        await places.take("c")
+    assert waited.cancelled_caught
+    first.give_back()
+    with trio.fail_after(1):
+        await places.take("d")
+
+
+async def test_a_large_request_waits_for_no_second_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def known(*_: object) -> None:
+        pass
+
+    async def made() -> object:
+        return []
+
+    monkeypatch.setattr("sandboxd_rest.faaspot.large.check_key", known)
+    large = Large(Link(""), Settings(max_transfers=1))
+    given = request("Token k", b"x")
+    given.headers = {**given.headers, b"content-length": b"2000"}
+    for _ in range(2):
+        given.scope.clear()
+        given.body_limit = 1000
+        with trio.fail_after(1):
+            async with large.request(given):
+                response = await large.answer(given, made)
+        assert response.sent is not None
+        with trio.move_on_after(0.01) as waited:
+            await large.answer(request("Token k"), made)
+        assert waited.cancelled_caught
+        response.sent()
