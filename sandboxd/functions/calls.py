@@ -90,7 +90,8 @@ def _call(
         stdin=text_or_bytes(params.stdin, "stdin") if params.stdin else b"",
         limits=limits,
         key_limits=allowed,
-        client=params.client or ("" if key is None else key.name),
+        # Who has a key may not make more lines of the queue by more names.
+        client=(params.client or "") if key is None else key.name,
         output=log,
         collect=False,
     )

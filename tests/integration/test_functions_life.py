@@ -11,6 +11,7 @@ import pytest
 
 from sandboxd_client import Client, RequestError
 from support.daemon import Daemon, running
+from support.raw import RawConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -256,6 +257,20 @@ def test_another_key_waits_for_nobodys_thousand(client: Client) -> None:
     took = time.monotonic() - began
     left = [client.execution(id)["status"] for id in ids]
     assert left.count("pending") >= 5, (took, left)  # It took its turn before them.
+
+
+def test_a_key_has_one_line_of_the_queue(daemon: Daemon, client: Client) -> None:
+    keys = [client.create_key(name, "admin")["secret"] for name in ("many", "one")]
+    client.create_function("slow", "program", command=["sleep", "0.2"])
+    with RawConnection(daemon.socket, 30) as raw:
+        for n in range(40):
+            raw.request(n, "function.call", name="slow", key=keys[0], client=f"client-{n}")
+        raw.message()  # They are on their way.
+        began = time.monotonic()
+        client.call_function("slow", key=keys[1])
+        assert time.monotonic() - began < 2  # All of them take four seconds.
+        for _ in range(39):
+            raw.message()
 
 
 def test_it_goes_on_without_its_client(daemon: Daemon, client: Client) -> None:
