@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -412,6 +413,26 @@ def test_null_is_not_given(pythia: Pythia) -> None:
         for each in schemas[schema]["properties"].values():
             assert ({"type": "null"} in each.get("anyOf", [])) == may_be_null, (schema, each)
     assert "anyOf" not in schemas["PythiaTaskCreation"]["properties"]["taskid"]
+
+
+def test_one_address_does_not_take_all_the_places(pythia_daemon: Daemon) -> None:
+    head = (
+        b"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+    )
+    body = json.dumps({"taskid": "of-another-address"})
+    with running(pythia_daemon.socket, pythia={"max_uploads": 2}) as gateway:
+        address = ("127.0.0.1", gateway.port)
+        with socket.create_connection(address, 10) as slow:
+            slow.sendall(head)
+            assert slow.recv(100).startswith(b"HTTP/1.1 100 ")  # It has its place.
+            for source, status in (("127.0.0.1", 503), ("127.0.0.2", 200)):
+                connection = http.client.HTTPConnection(
+                    *address, timeout=20, source_address=(source, 0)
+                )
+                connection.request("POST", "/api/tasks", body, {"content-type": "application/json"})
+                assert connection.getresponse().status == status
+                connection.close()
 
 
 def test_delete(pythia: Pythia) -> None:

@@ -24,7 +24,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_input_bytes: Annotated[int, Meta(ge=1024, le=_MOST_BODY)] = _MIB
     """The largest request that executes one."""
     max_uploads: Annotated[int, Meta(ge=1, le=1024)] = 8
-    """Tasks that are made at once; more are answered with 503."""
+    """Tasks that are made at once, half of them from one address; more are answered with 503."""
     upload_timeout_ns: Positive = 60 * _SECOND
     """For a whole request to come."""
 

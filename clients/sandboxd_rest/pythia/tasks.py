@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import trio
 
 from sandboxd.protocol.errors import NOT_FOUND, RequestError
 from sandboxd_rest.http import Refusal, json_response
@@ -21,9 +22,10 @@ from sandboxd_rest.pythia.models import (
     PythiaTaskCreation,
     PythiaTaskEntry,
 )
+from sandboxd_rest.safety import client_label
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sandboxd_rest.http import Request, Response
     from sandboxd_rest.link import Link
@@ -50,7 +52,8 @@ class Tasks:
     def __init__(self, link: Link, environments: Environments, settings: Settings) -> None:
         self._link = link
         self._environments = environments
-        self._uploads = trio.CapacityLimiter(settings.max_uploads)
+        self._max_uploads = settings.max_uploads
+        self._uploads: Counter[str] = Counter()
 
     async def entries(self, request: Request) -> Response:
         """GET /api/tasks."""
@@ -90,17 +93,25 @@ class Tasks:
 
     async def create(self, request: Request) -> Response:
         """POST /api/tasks."""
-        borrower = object()
-        try:
-            self._uploads.acquire_on_behalf_of_nowait(borrower)
-        except trio.WouldBlock:
-            text = "too many tasks are being made; try again later"
-            raise Refusal(503, text, retry_after(_BUSY_S)) from None
-        try:
+        with self._upload(client_label(request.peer)):
             await self._create(await asking.body(request, PythiaTaskCreation))
-        finally:
-            self._uploads.release_on_behalf_of(borrower)
         return NOTHING
+
+    @contextmanager
+    def _upload(self, peer: str) -> Iterator[None]:
+        """One of the places for tasks that are being made; from one address half of them, as an
+        upload may take long. Raises Refusal."""
+        most_of_one = max(1, self._max_uploads // 2)
+        if self._uploads.total() >= self._max_uploads or self._uploads[peer] >= most_of_one:
+            text = "too many tasks are being made; try again later"
+            raise Refusal(503, text, retry_after(_BUSY_S))
+        self._uploads[peer] += 1
+        try:
+            yield
+        finally:
+            self._uploads[peer] -= 1
+            if not self._uploads[peer]:
+                del self._uploads[peer]
 
     async def _create(self, task: PythiaTaskCreation) -> None:
         # This asks the daemon, whose limits are known from then on.
