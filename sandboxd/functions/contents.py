@@ -61,6 +61,8 @@ class Contents:
         self._staging = state.staging
         self._lock = threading.Lock()
         self._pins: dict[str, list[float]] = {}
+        # Found when they were read: they have the right size, and are to be written again.
+        self._damaged: set[str] = set()
         self._writers = trio.CapacityLimiter(_WRITERS)
 
     def prepare(self) -> None:
@@ -95,8 +97,9 @@ class Contents:
         with self._lock:
             self._pins.setdefault(sha256, []).append(time.monotonic() + _PINNED_S)
         try:
-            if not _is_there(path, len(data)):
+            if sha256 in self._damaged or not _is_there(path, len(data)):
                 self._write(data, path)
+                self._damaged.discard(sha256)
             # Also for what another writer has just renamed, and not yet made durable.
             sync_directory(path.parent)
         except OSError as exc:
@@ -129,6 +132,7 @@ class Contents:
         except OSError as exc:
             raise _explain(exc, self._root) from exc
         if hashlib.sha256(data).hexdigest() != sha256:
+            self._damaged.add(sha256)
             _log.error("a content is damaged %s", fields(sha256=sha256))
             raise RequestError(INTERNAL, f"the stored content {sha256} is damaged; upload it again")
         return data

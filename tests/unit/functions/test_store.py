@@ -560,6 +560,8 @@ async def test_a_damaged_content(store: Store, state: State) -> None:
     (state.root / "contents" / sha256[:2] / sha256).write_bytes(b"evil")
     error = await refused("internal", store.content(sha256))
     assert "damaged" in str(error)
+    assert await store.put_content(b"good") == sha256
+    assert await store.content(sha256) == b"good"
     for name in ("", "..", "../../functions.db", "A" * 64, sha256 + "0"):
         await refused("not_found", store.content(name))
 
