@@ -139,7 +139,7 @@ async def run(
             live.began_ns = time.time_ns()
             await _run_placed(engine, job, live, meanwhile)
         outcome = outcomes[0]
-    except trio.Cancelled:
+    except BaseException:  # Cancelled, which may be in a group with other things.
         engine.abandon(job)
         raise
     return _with_truncation(outcome, job, live) if live.log_truncated else outcome
