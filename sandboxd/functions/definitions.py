@@ -25,7 +25,7 @@ from sandboxd.protocol.jobs import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sandboxd.functions.model import Kind
+    from sandboxd.functions.model import Kind, StoredFile
     from sandboxd.protocol.functions import (
         FunctionFields,
         FunctionFile,
@@ -234,3 +234,8 @@ def cleared(kind: Kind) -> dict[str, Any]:
     """Changes that take away what a function of this kind does not have."""
     empty: dict[str, Any] = {"code": "", "language": "", "version": "", "command": ()}
     return {name: value for name, value in empty.items() if name not in _OF_KIND[kind]}
+
+
+def fitting(kind: Kind, files: tuple[StoredFile, ...]) -> tuple[StoredFile, ...]:
+    """Those stored files that a function of this kind may keep."""
+    return tuple([file for file in files if kind != "python" or file.path != _CODE_FILE])

@@ -104,6 +104,9 @@ async def _update(
     params = await _expanded(service, params, kind)
     definition = definitions.check(params, kind, complete=kind != old.kind)
     changes: dict[str, Any] = definitions.cleared(kind) if kind != old.kind else {}
+    kept = definitions.fitting(kind, old.files)
+    if kept != old.files:
+        changes["files"] = kept
     changes |= {**definition.changes, "kind": kind}
     if params.new_name is not None:
         changes["name"] = definitions.check_name(params.new_name, "new_name")

@@ -398,6 +398,14 @@ def test_update(client: Client) -> None:
     assert client.call_function("g")["status"] == "ok"
 
 
+def test_a_file_that_is_the_code_of_another_kind(client: Client) -> None:
+    files = [{"path": name, "data": "import other"} for name in ("function.py", "other.py")]
+    client.create_function("f", "program", command=["true"], files=files)
+    changed = client.update_function("f", kind="python", code=ECHO)
+    assert [file["path"] for file in changed["files"]] == ["other.py"]
+    assert client.call_function("f", [1])["result"] == "[1]"
+
+
 def test_list_page_by_page(client: Client) -> None:
     for space in ("main", "other"):
         for name in ("a", "b", "c"):
