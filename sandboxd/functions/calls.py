@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sandboxd.connection import LATER
 from sandboxd.functions import authorise, callers, outcome
 from sandboxd.functions.definitions import check_call, to_json
+from sandboxd.functions.large_json import is_large, with_json
 from sandboxd.functions.prepared import Call, lowered
 from sandboxd.functions.requests import later
 from sandboxd.protocol.errors import RequestError, invalid
@@ -57,12 +58,14 @@ def call(connection: Connection, msgid: int, params: FunctionCallParams) -> obje
     authorise.require_name(caller, params.space, params.name)
     registry = connection.server.functions.opened.registry
     name = (caller.tenant, params.space, params.name)
-    prepared = registry.kept(name)
+    size = connection.message_bytes
+    prepared = None if is_large(size) else registry.kept(name)
     if prepared is not None:
         return _call(connection, msgid, caller, params, prepared)
 
     async def found() -> object:
-        return _call(connection, msgid, caller, params, await registry.find(name))
+        whole = await with_json(params, "args", size)
+        return _call(connection, msgid, caller, whole, await registry.find(name))
 
     return later(connection, msgid, found)
 

@@ -192,7 +192,7 @@ def _files(given: Sequence[FunctionFile], kind: Kind) -> tuple[Upload, ...]:
 
 
 # The standard library's, because msgspec writes bytes as base64 and NaN as null.
-_encode_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+encode_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
 _json: Final = msgspec.json.Decoder()
@@ -207,7 +207,7 @@ def to_json(value: object, field: str) -> bytes:
     if type(value) is bytes:
         return _json_text(value, field)
     try:
-        return _encode_json(value).encode()
+        return encode_json(value).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         raise invalid(field, f"is no JSON value: {exc}") from None
 

@@ -13,6 +13,7 @@ from sandboxd.functions import authorise, callers, shown
 from sandboxd.functions.definitions import check_call, to_json
 from sandboxd.functions.execution_views import found_execution, view
 from sandboxd.functions.executions import wrong_state
+from sandboxd.functions.large_json import with_json
 from sandboxd.functions.model import Execution, ExecutionFile
 from sandboxd.functions.prepared import lowered
 from sandboxd.functions.requests import go_on, later
@@ -149,12 +150,15 @@ def _require_room(prepared: Prepared, own: Limits, port: Port, size: int, others
 def start(connection: Connection, msgid: int, params: ExecutionStartParams) -> object:
     service = connection.server.functions
     caller = callers.principal(connection, params)
-    return later(connection, msgid, partial(_start, service, caller, params))
+    return later(
+        connection, msgid, partial(_start, service, caller, params, connection.message_bytes)
+    )
 
 
 async def _start(
-    service: Functions, caller: Principal, params: ExecutionStartParams
+    service: Functions, caller: Principal, params: ExecutionStartParams, size: int
 ) -> ExecutionInfo:
+    params = await with_json(params, "args", size)
     args = _args(params.args, "args")
     stdin = text_or_bytes(params.stdin, "stdin") if params.stdin else b""
     row = await found_execution(service, caller, "execution.start", params.id)
@@ -190,9 +194,10 @@ def _require_inputs(prepared: Prepared, present: set[str]) -> None:
 def run(connection: Connection, msgid: int, params: ExecutionRunParams) -> object:
     service = connection.server.functions
     caller = callers.principal(connection, params)
+    size = connection.message_bytes
 
     async def answer() -> object:
-        row = await _run(service, caller, params)
+        row = await _run(service, caller, await with_json(params, "args", size))
         if not params.wait:
             return shown.execution(row)
         # What it was given is stored, and need not be kept here until it has ended.
@@ -259,12 +264,15 @@ async def _add(service: Functions, caller: Principal, rows: list[Execution]) -> 
 def run_many(connection: Connection, msgid: int, params: ExecutionRunManyParams) -> object:
     service = connection.server.functions
     caller = callers.principal(connection, params)
-    return later(connection, msgid, partial(_run_many, service, caller, params))
+    return later(
+        connection, msgid, partial(_run_many, service, caller, params, connection.message_bytes)
+    )
 
 
 async def _run_many(
-    service: Functions, caller: Principal, params: ExecutionRunManyParams
+    service: Functions, caller: Principal, params: ExecutionRunManyParams, size: int
 ) -> IdsResult:
+    params = await with_json(params, "calls", size)
     prepared = await _function(service, caller, params)
     _require_inputs(prepared, set())
     rows = []
