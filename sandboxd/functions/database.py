@@ -46,7 +46,8 @@ _SETTINGS: Final = (
     "PRAGMA foreign_keys = ON",
     f"PRAGMA busy_timeout = {_BUSY_MS}",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -8192",
+    # KiB. The kernel caches the rest of the file: 100,000 rows are as quick as with 8192.
+    "PRAGMA cache_size = -2048",
     "PRAGMA journal_size_limit = 67108864",
     # What the file says is data, whoever wrote it.
     "PRAGMA trusted_schema = OFF",
