@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import select
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,6 +79,7 @@ class Connection:
         self._ended = False
         self._lingering = trio.CancelScope()
         self._watched: set[trio.CancelScope] = set()
+        self._end: trio.CancelScope | None = None
         # The second task: whether it is the one that reads, and what it read too early.
         self._resting = trio.lowlevel.ParkingLot()
         self._wanting = trio.lowlevel.ParkingLot()
@@ -109,14 +111,35 @@ class Connection:
         self._watched.add(scope)
         if self._ahead == b"":
             scope.cancel()
+        if self._ahead:
+            self._watch_end()
         if self._other_reads or self._ahead is not None or not self._complete:
-            return  # What has come already hides what comes after it.
+            return
         self._other_reads = True
         if not self._resting.unpark():
             self._nursery.start_soon(self._take_turns)
 
     def discard(self, scope: trio.CancelScope) -> None:
         self._watched.discard(scope)
+        if not self._watched and self._end is not None:
+            self._end.cancel()
+            self._end = None
+
+    def _watch_end(self) -> None:
+        """What has come hides from who reads what comes after it; the kernel knows."""
+        if self._end is None:
+            self._end = trio.CancelScope()
+            self._nursery.start_soon(self._tell_of_end, self._end)
+
+    async def _tell_of_end(self, until: trio.CancelScope) -> None:
+        with until, select.epoll(1) as gone:
+            gone.register(self._fd, select.EPOLLRDHUP)
+            await trio.lowlevel.wait_readable(gone.fileno())
+            self._cancel_watched()
+
+    def _cancel_watched(self) -> None:
+        for scope in self._watched:
+            scope.cancel()
 
     # -- the two tasks -----------------------------------------------------------------------
 
@@ -133,8 +156,9 @@ class Connection:
             self._ahead = data
             self._wanting.unpark()
             if not data:
-                for scope in self._watched:
-                    scope.cancel()
+                self._cancel_watched()
+            elif self._watched:
+                self._watch_end()
             await self._resting.park()
             return True
         self._busy = True
