@@ -22,6 +22,7 @@ from sandboxd.logs import OftenLog, fields
 from sandboxd.protocol import errors
 from sandboxd.protocol.errors import RequestError
 from sandboxd_rest.http import JSON, Disconnected, Headers, Refusal, Request, Response
+from sandboxd_rest.http1_request import check_end, origin_form
 from sandboxd_rest.link import busy_headers, retry_after
 from sandboxd_rest.safety import Guard, by_name
 
@@ -140,6 +141,7 @@ class App:
         """Handle a request of HTTP: as ASGI has it, but that the answer is sent by one call with
         its status, headers and body. There is none when the client has gone away."""
         begun = time.monotonic()
+        origin_form(scope)
         headers = by_name(scope["headers"])
         peer = self._guard.peer(scope, headers)
         _trim(scope)
@@ -170,6 +172,7 @@ class App:
     ) -> Response:
         """The answer, whatever happens. Raises Disconnected."""
         try:
+            check_end(headers)
             self._guard.check(scope, headers)
             if self._counts.running > self._config.max_requests:
                 raise Refusal(503, "too many requests at once", retry_after(_RETRY_S))
@@ -230,6 +233,7 @@ class App:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = time.monotonic()
+        origin_form(scope)
         headers = by_name(scope["headers"])
         peer = self._guard.peer(scope, headers)
         _trim(scope)

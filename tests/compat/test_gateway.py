@@ -265,6 +265,18 @@ def test_tls(daemon: Daemon, tmp_path: Path) -> None:
         request = urllib.request.Request(url, body.encode(), JSON)
         with urllib.request.urlopen(request, context=context, timeout=20) as answer:  # noqa: S310
             assert json.load(answer)["run"]["stdout"] == "hi\n"
+        with (
+            socket.create_connection(("127.0.0.1", gateway.port), 10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as sock,
+        ):
+            get = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+            two_ends = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            sock.sendall(get + two_ends)
+            text = b""
+            while data := sock.recv(4096):
+                text += data
+        assert text.startswith(b"HTTP/1.1 400 "), text
+        assert text.count(b"HTTP/1.1 ") == 1
 
 
 # -- those who take their time -------------------------------------------------------------------

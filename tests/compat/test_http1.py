@@ -275,3 +275,40 @@ def test_a_refusal_waits_for_nobody(daemon: Daemon) -> None:
         begun = time.monotonic()
         assert gateway.stop() == 0
         assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://localhost/", b"evil.example", 200),
+        (b"HTTP://127.0.0.1:1234?x=1", b"localhost", 200),
+        (b"http://localhost/api/v2/runtimes?x=/y", b"localhost", 200),
+        (b"http://evil.example/", b"localhost", 421),
+        (b"http://localhost@evil.example/", b"localhost", 421),
+        (b"http://evil.example@localhost/", b"localhost", 421),
+        (b"http:///", b"localhost", 404),
+        (b"ftp://localhost/", b"localhost", 404),
+        (b"localhost:80", b"localhost", 404),
+    ],
+)
+def test_a_target_as_proxies_get_it(
+    gateway: Gateway, target: bytes, host: bytes, status: int
+) -> None:
+    text = exchange(gateway, b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host) + LAST)
+    assert text.startswith(b"HTTP/1.1 %d " % status), text
+    assert text.count(b"HTTP/1.1 ") == 2
+
+
+def test_who_sends_more_and_goes_away_takes_his_job_along(gateway: Gateway) -> None:
+    """Also what he sent while it ran, which hides the end of the connection."""
+    for more in (GET, b"GET / HT"):
+        before = gateway.log_text().count("status=499")
+        with connected(gateway) as sock:
+            sock.sendall(post("sleep 3"))
+            time.sleep(0.2)
+            sock.sendall(more)
+            time.sleep(0.2)
+        deadline = time.monotonic() + 1.5
+        while gateway.log_text().count("status=499") == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
