@@ -27,14 +27,23 @@ pytestmark = pytest.mark.usefixtures("require_sandbox")
 
 COMMAND = [sys.executable, "-m", "sandboxd"]
 TIMEOUT_S = 30
+# Not the host's own, which is the default.
+STATE = ["--state-directory", f"/tmp/sandboxd-test-state-{os.getpid()}"]
 
 
 def run(*args: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
     """The command, to its end."""
+    state = [] if "--config" in args else STATE
     return subprocess.run(
-        [*COMMAND, *map(str, args)], capture_output=True, text=True, timeout=TIMEOUT_S,
+        [*COMMAND, *state, *map(str, args)], capture_output=True, text=True, timeout=TIMEOUT_S,
         env=CLEAN_ENVIRONMENT | environ, cwd="/",
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_state_is_left() -> Iterator[None]:
+    yield
+    shutil.rmtree(STATE[1], ignore_errors=True)
 
 
 def connects(path: str) -> bool:
@@ -211,7 +220,9 @@ def test_a_second_daemon_on_the_same_socket_is_refused() -> None:
 def test_nothing_is_left_of_a_start_that_failed() -> None:
     with running(jobs=1) as daemon:
         failed = subprocess.Popen(
-            [*COMMAND, "--socket", daemon.socket], env=CLEAN_ENVIRONMENT, stderr=subprocess.DEVNULL
+            [*COMMAND, "--socket", daemon.socket, *STATE],
+            env=CLEAN_ENVIRONMENT,
+            stderr=subprocess.DEVNULL,
         )
         assert failed.wait(TIMEOUT_S) == 1
         assert host.cgroups(f"sandboxd-{failed.pid}") == []
@@ -224,7 +235,7 @@ def test_a_helper_that_is_not_built(tmp_path: Path) -> None:
         "from sandboxd.engine import helper\n"
         "start = daemon.start_keeper\n"
         "daemon.start_keeper = lambda args: start(args, Path('/nowhere/sandbox-helper'))\n"
-        f"sys.exit(__main__.main(['--socket', '{tmp_path}/s']))"
+        f"sys.exit(__main__.main({['--socket', f'{tmp_path}/s', *STATE]!r}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_S,
@@ -335,7 +346,15 @@ def notified(public: Path, **environ: str) -> Iterator[tuple[socket.socket, Path
         (public / "notify").chmod(0o666)
         manager.settimeout(TIMEOUT_S)
         process = subprocess.Popen(
-            [*COMMAND, "--socket", str(public / "s"), "--jobs", "1"],
+            [
+                *COMMAND,
+                "--socket",
+                str(public / "s"),
+                "--jobs",
+                "1",
+                "--state-directory",
+                str(public / "state"),
+            ],
             env=CLEAN_ENVIRONMENT | {"NOTIFY_SOCKET": str(public / "notify")} | environ,
             stderr=subprocess.DEVNULL,
         )
@@ -427,7 +446,7 @@ def test_standard_descriptors_that_are_closed(tmp_path: Path) -> None:
         "import os, sys\n"
         f"os.environ['SANDBOXD_READY_FD'] = '{writer}'\n"
         "[os.close(fd) for fd in (0, 1, 2)]\n"
-        f"os.execv(sys.executable, {[*COMMAND, '--socket', str(tmp_path / 's')]!r})"
+        f"os.execv(sys.executable, {[*COMMAND, '--socket', str(tmp_path / 's'), *STATE]!r})"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], env=CLEAN_ENVIRONMENT, pass_fds=(writer,)
