@@ -203,7 +203,8 @@ def test_a_traceback_starts_at_the_users_code(client: Client) -> None:
 def test_limits_end_a_call(client: Client, code: str, reason: str, status: str) -> None:
     # On a busy machine a program that computes waits longer than it computes.
     wall = 500_000_000 if status == "wall_time_limit" else 30_000_000_000
-    limits: Any = {"cpu_time_ns": 300_000_000, "wall_time_ns": wall,
+    cpu = 300_000_000 if status == "cpu_time_limit" else 5_000_000_000
+    limits: Any = {"cpu_time_ns": cpu, "wall_time_ns": wall,
                    "memory_bytes": 128 << 20, "output_bytes": 50_000}  # fmt: skip
     define(client, code, limits=limits)
     for answer in (client.call_function("f", log=True), client.run_function("f", wait=True)):
