@@ -38,7 +38,8 @@ class Snapshot:
         tree = host.descendants(daemon.pid)
         helpers = daemon.helpers()
         return cls(
-            processes=Counter(host.name(pid) for pid in tree),
+            # One that has just ended has no name any more.
+            processes=Counter(filter(None, map(host.name, tree))),
             strays=tuple(set(host.owned_by(daemon.uids)) - set(tree)),
             cgroups=len(host.cgroups(daemon.group)),
             namespaces={kind: len(found) for kind, found in host.namespaces(tree).items()},
