@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-    SBX_ABI = 3,
+    SBX_ABI = 4,
     /* Largest blob that rides in the message itself; a larger one comes as a memfd. */
     SBX_INLINE_BLOB = 65536,
     /* Largest output (stdout + stderr + segments) in the result message; else a memfd. */
@@ -60,14 +60,16 @@ enum sbx_reason {
 enum sbx_mode { SBX_MODE_RECYCLED = 0, SBX_MODE_FRESH = 1 };
 
 enum sbx_job_flag {
-    SBX_JOB_LOOPBACK = 1 << 0, /* bring lo up in the job's network namespace */
-    SBX_JOB_TTY = 1 << 1,      /* descriptor 0 is a terminal: make it the controlling one */
-    SBX_JOB_ORDER = 1 << 2,    /* record the order of arrival of stdout and stderr */
-    SBX_JOB_HOLD = 1 << 3,     /* keep slot and work directory for a job with after = job_id */
-    SBX_JOB_COLLECT = 1 << 4,  /* no program: copy files that match the blob's patterns to the
-                                  descriptor passed as stdout (see job.c, collected stream) */
-    SBX_JOB_WARM = 1 << 5,     /* argv begins with the prepared interpreter's name: it may run the
-                                  program without an exec (see warm.c) */
+    SBX_JOB_LOOPBACK = 1 << 0,   /* bring lo up in the job's network namespace */
+    SBX_JOB_TTY = 1 << 1,        /* descriptor 0 is a terminal: make it the controlling one */
+    SBX_JOB_ORDER = 1 << 2,      /* record the order of arrival of stdout and stderr */
+    SBX_JOB_HOLD = 1 << 3,       /* keep slot and work directory for a job with after = job_id */
+    SBX_JOB_COLLECT = 1 << 4,    /* no program: copy files that match the blob's patterns to the
+                                    descriptor passed as stdout (see job.c, collected stream) */
+    SBX_JOB_WARM = 1 << 5,       /* argv begins with the prepared interpreter's name: it may run the
+                                    program without an exec (see warm.c) */
+    SBX_JOB_NEXT_GUEST = 1 << 6, /* with HOLD: the job that continues in the slot runs as the slot's
+                                    second user, who can change nothing of this one's */
 };
 
 /* Bits of fd_mask; passed descriptors come in this order. */
@@ -146,7 +148,7 @@ struct sbx_job {
     uint32_t fd_mask;   /* enum sbx_fd */
     uint32_t blob_len;  /* bytes of blob after this struct; 0 when it comes as a memfd */
     uint32_t root;      /* 0: the host's directories; else of SBX_MSG_ROOT */
-    uint32_t reserved;
+    uint32_t umask;     /* the program's file mode creation mask */
     struct sbx_limits limits;
 };
 

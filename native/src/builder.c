@@ -29,11 +29,14 @@ static int write_proc(pid_t pid, const char *name, const char *text) {
     return write(fd, text, len) == (ssize_t)len ? 0 : -1;
 }
 
-/* Two host ids for each slot, its init's and its job's, which no other slot has. */
+/* Host ids of its own for each slot, which no other slot has: its init's, its job's and its
+ * guest's.
+ */
 static int write_maps(pid_t pid, const struct slot_plan *plan) {
-    char map[96];
-    unsigned first = plan->config->uid_base + 2 * plan->index;
-    snprintf(map, sizeof map, "%u %u 1\n%u %u 1\n", INIT_UID, first, JOB_UID, first + 1);
+    char map[128];
+    unsigned first = plan->config->uid_base + SLOT_UIDS * plan->index;
+    snprintf(map, sizeof map, "%u %u 1\n%u %u 1\n%u %u 1\n", INIT_UID, first, JOB_UID, first + 1,
+             GUEST_UID, first + 2);
     if (write_proc(pid, "uid_map", map) < 0 || write_proc(pid, "gid_map", map) < 0)
         return -1;
     /* The host's out-of-memory killer takes a job before anything else (raising needs no right). */

@@ -166,12 +166,12 @@ _Noreturn static void use_mapping(int go) {
     _exit(setresgid(JOB_UID, JOB_UID, JOB_UID) < 0 || setresuid(JOB_UID, JOB_UID, JOB_UID) < 0);
 }
 
-static int map_two_users(pid_t pid) {
+static int map_users(pid_t pid) {
     char process[16];
-    char map[64];
+    char map[128];
     (void)snprintf(process, sizeof process, "%d", (int)pid);
-    (void)snprintf(map, sizeof map, "%d %u 1\n%d %u 1\n", INIT_UID, TRIAL_UID, JOB_UID,
-                   TRIAL_UID + 1);
+    (void)snprintf(map, sizeof map, "%d %u 1\n%d %u 1\n%d %u 1\n", INIT_UID, TRIAL_UID, JOB_UID,
+                   TRIAL_UID + 1, GUEST_UID, TRIAL_UID + 2);
     return write_map(process, "uid_map", map) < 0 ? -1 : write_map(process, "gid_map", map);
 }
 
@@ -186,10 +186,10 @@ static void try_user_mapping(struct finding *finding) {
         (void)close(go[1]); /* so that the end of the parent ends the wait */
         use_mapping(go[0]);
     }
-    MUST(map_two_users(pid), "writing uid_map and gid_map");
+    MUST(map_users(pid), "writing uid_map and gid_map");
     MUST(write(go[1], "g", 1), "write");
     MUST(waitpid(pid, &status, 0), "waitpid");
-    tell(finding, "two users mapped");
+    tell(finding, "three users mapped");
     if (status) {
         errno = EPERM;
         missing(finding, "setresuid in a user namespace");

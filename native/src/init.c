@@ -194,7 +194,8 @@ static int take_stops(struct init *init, struct fault *fault) {
 static int build(struct init *init, struct fault *fault) {
     keeper_signals(SIG_DFL);               /* jobs inherit what init has */
     (void)setpriority(PRIO_PROCESS, 0, 0); /* needs no right, as the helper is above that */
-    (void)umask(022); /* whatever the administrator's is: the job must be able to look around */
+    (void)umask(
+        INIT_UMASK); /* whatever the administrator's is: the job must be able to look around */
     if (be_root_of_namespace(fault) < 0 || prepare_namespaces(init, fault) < 0 ||
         root_build(init->plan, init->tree, &init->root, fault) < 0)
         return -1;

@@ -24,8 +24,11 @@
 #include "sys.h"
 
 enum {
-    INIT_UID = 0,   /* in the slot's user namespace */
-    JOB_UID = 1000, /* in the slot's user namespace */
+    INIT_UID = 0, /* this and the next two: in the slot's user namespace */
+    JOB_UID = 1000,
+    GUEST_UID = 1001, /* of a job that must not touch what is another's in its slot */
+    SLOT_UIDS = 3,    /* host ids of a slot */
+    INIT_UMASK = 022,
     MAX_READONLY = 64,
     MAX_FDS = 5,          /* most descriptors in one message */
     COUNTER_FDS = 6,      /* of the cgroup, for init */
@@ -159,6 +162,7 @@ struct slot_shared {
     /* written by the worker before it sends a job */
     uint32_t keep;       /* do not reset: a further stage will use the work directory */
     uint32_t single_use; /* do not reset: the slot ends with this job */
+    uint32_t guest;      /* the next prepared process is the guest's */
     uint64_t stop;       /* with SIGTERM to init: the slot's how-manieth job is to be killed */
 };
 

@@ -58,10 +58,10 @@ _Noreturn static void give_up(struct slot_shared *shared, enum sbx_step step) {
             give_up(shared, step);                                                                 \
     } while (0)
 
-static int drop_privileges(void) {
+static int drop_privileges(uid_t uid) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}, {0}};
-    if (setresgid(JOB_UID, JOB_UID, JOB_UID) < 0 || setresuid(JOB_UID, JOB_UID, JOB_UID) < 0)
+    if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
         return -1;
     return (int)syscall(SYS_capset, &header, none);
 }
@@ -219,6 +219,8 @@ static void settle(const struct sbx_job *job, const struct job_spec *spec, const
     }
     if (*spec->cwd)
         TRY(SBX_STEP_CWD, change_directory(spec->cwd));
+    if (job->umask != INIT_UMASK)
+        (void)umask(job->umask & 0777);
     TRY(SBX_STEP_TTY, set_descriptors(stdio, job->flags & SBX_JOB_TTY));
     TRY(SBX_STEP_RLIMIT, set_limits(&job->limits)); /* last: open_files may be less than three */
     *ret = (struct job_start){job, argv, env};
@@ -236,7 +238,7 @@ static int next_fd(const struct fds *fds, unsigned *at, uint32_t mask, enum sbx_
 void job_prepare(int sock, struct slot_shared *shared, bool warm, struct job_start *ret) {
     int pipes[2];
     TRY(SBX_STEP_FORK, setsid());
-    TRY(SBX_STEP_CREDENTIALS, drop_privileges());
+    TRY(SBX_STEP_CREDENTIALS, drop_privileges(shared->guest ? GUEST_UID : JOB_UID));
     /* A file that reaches its limit makes write fail with EFBIG instead of killing the writer. */
     (void)signal(SIGXFSZ, SIG_IGN);
     /* Opened here and not inherited: status flags and locks belong to the open file description,

@@ -24,8 +24,9 @@ enum {
 
 static const char passwd_text[] = "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n"
                                   "sandbox:x:1000:1000:sandbox:/work:/bin/sh\n"
+                                  "guest:x:1001:1001:guest:/work:/bin/sh\n"
                                   "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
-static const char group_text[] = "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n";
+static const char group_text[] = "root:x:0:\nsandbox:x:1000:\nguest:x:1001:\nnogroup:x:65534:\n";
 static const char hosts_text[] = "127.0.0.1 localhost sandbox\n::1 localhost\n";
 static const char nsswitch_text[] = "passwd: files\ngroup: files\nhosts: files dns\n";
 

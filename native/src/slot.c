@@ -264,6 +264,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     slot->held_by = 0;
     slot->reason = 0;
     slot->shared->keep = !!(job->flags & SBX_JOB_HOLD);
+    slot->shared->guest = slot->shared->keep && job->flags & SBX_JOB_NEXT_GUEST;
     output_begin(&slot->output, job->limits.output_bytes, job->flags & SBX_JOB_ORDER);
     uint64_t now = clock_ns(CLOCK_MONOTONIC);
     bool ready = apply(slot, job, &fault) == 0;

@@ -100,7 +100,8 @@ class Job:
         self.size = len(spec.run.stdin)
         self.stdio = NO_STDIO
         self.memory: Memory | None = None  # What becomes descriptor 3.
-        self.plain = not (spec.compile or spec.collect or spec.stream or spec.stdin_stream)
+        steps = spec.compile or spec.steps or spec.collect
+        self.plain = not (steps or spec.stream or spec.stdin_stream)
         self.done: Callable[[Outcome], None] = nobody
         self.run_in_task: Callable[[], None] | None = None
         self.state = WAITING

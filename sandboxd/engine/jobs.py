@@ -221,7 +221,7 @@ class Engine:
             big = stage.stdin if stage.stdin is not inline else b""
             mask, fds, blob = _descriptors(stdio, blob, big)
         place = (job.tenant, spec.partition, job.mode, job.mounts)
-        values = (flags, job_id, after, *place, mask, len(blob), root, 0)
+        values = (flags, job_id, after, *place, mask, len(blob), root, stage.umask)
         header = wire.JOB.pack(wire.MSG_JOB, *values, *astuple(limits), 0)
         job.stage_id = job_id
         self._active[job_id] = on_end

@@ -73,7 +73,7 @@ def build(end: StageEnd, stage: Stage, limits: JobLimits, *, ordered: bool = Fal
     if helper.reason == wire.REASON_EXITED and not helper.exit_code:
         kind, message = status.OK, ""
         if helper.cpu_time_ns > limits.cpu_time_ns:
-            kind, message = status.CPU_TIME_LIMIT, _limit_message(status.CPU_TIME_LIMIT, limits)
+            kind, message = status.CPU_TIME_LIMIT, limit_message(status.CPU_TIME_LIMIT, limits)
     else:
         kind, message = _judge(helper, limits)
     exited = helper.reason == wire.REASON_EXITED
@@ -102,11 +102,11 @@ def _judge(helper: wire.HelperResult, limits: JobLimits) -> tuple[str, str]:
     """Status and sentence for everything but a plain success and a failed set-up."""
     kind = _LIMIT_STATUS.get(helper.reason)
     if kind is not None:
-        return kind, _limit_message(kind, limits) + _process_hint(helper, limits)
+        return kind, limit_message(kind, limits) + _process_hint(helper, limits)
     if helper.reason not in (wire.REASON_EXITED, wire.REASON_SIGNALED):
         return status.INTERNAL_ERROR, "the sandbox died and took the program with it"
     if helper.cpu_time_ns > limits.cpu_time_ns:
-        return status.CPU_TIME_LIMIT, _limit_message(status.CPU_TIME_LIMIT, limits)
+        return status.CPU_TIME_LIMIT, limit_message(status.CPU_TIME_LIMIT, limits)
     hint = _process_hint(helper, limits)
     if helper.reason == wire.REASON_EXITED:
         return status.NONZERO_EXIT, f"the program exited with code {helper.exit_code}{hint}"
@@ -122,7 +122,8 @@ def _process_hint(helper: wire.HelperResult, limits: JobLimits) -> str:
     return f"; the process limit of {limits.processes} refused it a process or thread {times}"
 
 
-def _limit_message(kind: str, limits: JobLimits) -> str:
+def limit_message(kind: str, limits: JobLimits) -> str:
+    """The sentence for a status that names a limit, or `cancelled`."""
     if kind == status.CPU_TIME_LIMIT:
         return f"the program used more CPU time than its limit of {seconds(limits.cpu_time_ns)}"
     if kind == status.WALL_TIME_LIMIT:
@@ -138,7 +139,7 @@ def _from_setup(end: StageEnd, stage: Stage, limits: JobLimits) -> Result:
     step, error = end.helper.step, end.helper.error
     if (step, error) in _TOO_LITTLE_MEMORY:
         # The program, its input or the sandbox itself does not fit into the memory limit.
-        message = _limit_message(status.MEMORY_LIMIT, limits)
+        message = limit_message(status.MEMORY_LIMIT, limits)
         return _with_usage(Result(status.MEMORY_LIMIT, message=message), end.helper)
     if step == wire.STEP_EXEC:
         code = EXIT_NOT_FOUND if error == errno.ENOENT else EXIT_NOT_EXECUTABLE
@@ -196,7 +197,7 @@ def _with_usage(result: Result, helper: wire.HelperResult) -> Result:
 
 def over_output(result: Result, limits: JobLimits) -> Result:
     """``result`` of a program that ended by itself, but had printed too much."""
-    message = _limit_message(status.OUTPUT_LIMIT, limits)
+    message = limit_message(status.OUTPUT_LIMIT, limits)
     return msgspec.structs.replace(
         result, status=status.OUTPUT_LIMIT, exit_code=None, signal=None, message=message
     )

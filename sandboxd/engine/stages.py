@@ -4,6 +4,7 @@ One task runs such a job from its place in the queue to its outcome, in the orde
 happen. The work directory is kept between the steps by holding the slot.
 """
 
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 import msgspec
 import trio
 
-from sandboxd.engine import collect, results, wire
+from sandboxd.engine import collect, results, steps, wire
 from sandboxd.engine.job import LOST, NO_STDIO, Job, Outcome, Stdio, not_started
 from sandboxd.engine.jobs import Engine
 from sandboxd.engine.memfd import open_memfd
@@ -74,8 +75,8 @@ class StagedJob:
     async def _steps(self) -> Outcome:
         spec = self._job.spec
         if spec.compile is None:
-            result = await self._run(spec.files)
-            return await self._with_files(result)
+            run = self._run_steps if spec.steps else self._run
+            return await self._with_files(await run(spec.files))
         compiled = await self._compile(spec.compile)
         if compiled.status != status.OK:
             return StagesResult(await self._with_files(compiled))
@@ -120,6 +121,67 @@ class StagedJob:
         finally:
             self._terminal = None
             ends.close()
+
+    async def _run_steps(self, files: tuple[InputFile, ...]) -> Result:
+        """The run stage as several programs; see `steps`."""
+        job = self._job
+        stdio, job.stdio = job.stdio, NO_STDIO
+        try:
+            streams = steps.Streams(stdio, job.spec.run.stdin)
+            try:
+                return await self._each_step(files, streams)
+            finally:
+                streams.close()
+        except OSError as exc:
+            return not_started(exc)
+
+    async def _each_step(self, files: tuple[InputFile, ...], streams: steps.Streams) -> Result:
+        job, spec = self._job, self._job.spec
+        total = steps.Total(job.limits)
+        if spec.steps[0].guest:  # The files are not the guest's.
+            lost = await self._place(files, streams.nowhere())
+            if lost is not None:
+                return lost
+            files = ()
+        for step, following in itertools.zip_longest(spec.steps, spec.steps[1:]):
+            if job.cancel_reason:
+                return total.stop(results.cancelled("the job was cancelled between its programs"))
+            flags = wire.JOB_HOLD if following or spec.collect else 0
+            if following and following.guest:
+                flags |= wire.JOB_NEXT_GUEST
+            stage, limits = steps.stage(spec.run, step), total.left()
+            end = await self._call(stage, limits, files, flags, streams.of(step))
+            ended = self._result(end, stage, limits)
+            if not total.add(step, ended):
+                break
+            if following and not self._held:  # It could not even be started.
+                return total.stop(ended)
+            files = ()
+        return total.result
+
+    async def _place(self, files: tuple[InputFile, ...], stdio: Stdio) -> Result | None:
+        """Write the files, and start nothing. Returns a result where that failed."""
+        stage = Stage(argv=(b"",), env=(), cwd=b"", stdin=b"", limits=None)
+        flags = wire.JOB_HOLD | wire.JOB_COLLECT | wire.JOB_NEXT_GUEST
+        end = await self._call(stage, self._job.limits, files, flags, stdio)
+        result = self._result(end, stage, self._job.limits)
+        return None if self._held and result.status == status.OK else result
+
+    async def _call(
+        self,
+        stage: Stage,
+        limits: JobLimits,
+        files: tuple[InputFile, ...],
+        flags: int,
+        stdio: Stdio,
+    ) -> StageEnd | None:
+        """Send one program and wait for its end. Raises OSError when it cannot be sent."""
+        call = _Call(self, stage, limits, files, flags)
+        call.send(stdio)
+        try:
+            return await call.wait()
+        finally:
+            call.leave()
 
     async def _stage(
         self,
@@ -204,12 +266,8 @@ class StagedJob:
         stage = Stage(argv=spec.collect, env=(), cwd=b"", stdin=b"", limits=None)
         memory = open_memfd("sandboxd-collect")
         try:
-            call = _Call(self, stage, limits, (), wire.JOB_COLLECT)
-            call.send(Stdio(stdout=memory.duplicate()))
-            try:
-                end = await call.wait()
-            finally:
-                call.leave()
+            stdio = Stdio(stdout=memory.duplicate())
+            end = await self._call(stage, limits, (), wire.JOB_COLLECT, stdio)
             if end is None or end.helper.reason != wire.REASON_EXITED:
                 return collect.Collected({}, truncated=True)
             if memory.size() <= _LARGE_BYTES:

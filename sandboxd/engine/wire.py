@@ -57,6 +57,7 @@ JOB_ORDER: Final[int] = lib.SBX_JOB_ORDER
 JOB_HOLD: Final[int] = lib.SBX_JOB_HOLD
 JOB_COLLECT: Final[int] = lib.SBX_JOB_COLLECT
 JOB_WARM: Final[int] = lib.SBX_JOB_WARM
+JOB_NEXT_GUEST: Final[int] = lib.SBX_JOB_NEXT_GUEST
 
 FD_BLOB: Final[int] = lib.SBX_FD_BLOB
 FD_STDIN: Final[int] = lib.SBX_FD_STDIN
@@ -111,7 +112,7 @@ _JOB: Final = (
     ("fd_mask", "I"),
     ("blob_len", "I"),
     ("root", "I"),
-    ("reserved", "I"),
+    ("umask", "I"),
 )
 
 

@@ -1,15 +1,10 @@
 """A task's `control` file: which programs run, one after the other, in one sandbox.
 
 Each line is a command, split into arguments much as a shell would, by Pythia's rules. A command
-that begins with `!` is the untrusted part: no input, no output, its status does not matter. Any
-other gets what the task is given as its input, writes the task's output, and ends the task when it
-fails. Between two commands everything that is still running is killed.
-
-The commands become one shell script, which is passed as an argument: no program of the task can
-change it, and a shell is the smallest thing every environment has. It keeps no standard error of
-its own, or it would add words about killed programs to the task's output.
-
-What is not as in Pythia: both kinds of command run as the same user, because a sandbox has one.
+that begins with `!` is the untrusted part: it runs as another user, with no input and no output,
+and its status does not matter. Any other gets what the task is given as its input, writes the
+task's output, and ends the task when it fails. Between two commands everything that is still
+running is killed, and the limits are those of all together.
 """
 
 from __future__ import annotations
@@ -18,11 +13,16 @@ from typing import Final
 
 from msgspec import Struct
 
+from sandboxd.protocol.jobs import Step
+
 NAME: Final = "control"
 MAX_LINE: Final = 4096
 MAX_ARGUMENTS: Final = 100
-# The script is one argument of execve: at most 128 KiB, and a quote in it takes four bytes.
 MAX_BYTES: Final = 24 * 1024
+# What a trusted command makes is its own unless it says otherwise, what an untrusted one makes is
+# everybody's.
+_UMASK: Final = 0o077
+_GUEST_UMASK: Final = 0o000
 
 _SPACE: Final = b" \t\r\n"
 _QUOTES: Final = b"\"'"
@@ -30,7 +30,6 @@ _ESCAPES: Final = {
     **dict(zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True)),
     **{byte: byte for byte in b"\\'\""},
 }
-_KILL: Final = b"kill -KILL -1\n"
 
 
 class BadControl(ValueError):
@@ -108,28 +107,15 @@ def _checked(arguments: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return arguments
 
 
-def script(commands: tuple[Command, ...]) -> bytes:
-    """What a shell runs to run the commands. The last one takes the place of the shell, so that
-    its end is the task's."""
-    *others, last = commands
-    parts = [b"exec 2>/dev/null\numask 077\n"]
-    for command in others:
-        parts += [_in_between(command), _KILL]
-    parts.append(_in_between(last) + b"exit 0\n" if last.untrusted else _exec(last) + b"\n")
-    return b"".join(parts)
-
-
-def _in_between(command: Command) -> bytes:
-    if command.untrusted:
-        return b"(umask 000; " + _exec(command) + b")\n"
-    return b"(" + _exec(command) + b") || exit\n"
-
-
-def _exec(command: Command) -> bytes:
-    """`exec` finds programs only, never what the shell has built in under their name."""
-    streams = b"</dev/null >/dev/null 2>&1" if command.untrusted else b"2>&1"
-    return b" ".join((b"exec", *map(_quoted, command.argv), streams))
-
-
-def _quoted(argument: bytes) -> bytes:
-    return b"'" + argument.replace(b"'", b"'\\''") + b"'"
+def steps(commands: tuple[Command, ...]) -> tuple[Step, ...]:
+    """The programs of the task's one run."""
+    return tuple(
+        [
+            Step(
+                argv=command.argv,
+                umask=_GUEST_UMASK if command.untrusted else _UMASK,
+                guest=command.untrusted,
+            )
+            for command in commands
+        ]
+    )

@@ -5,14 +5,14 @@ What a prepared function needs is in memory, so that a call of it reads no disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from sandboxd.functions import control, python_call
 from sandboxd.protocol.errors import invalid
-from sandboxd.protocol.jobs import InputFile, JobSpec, Stage
+from sandboxd.protocol.jobs import InputFile, JobSpec, Stage, Step
 from sandboxd.protocol.limits import LIMIT_NAMES
 from sandboxd.protocol.models import Limits
 from sandboxd.protocol.runtimes import ExecuteParams, SourceFile, StageLimits
@@ -31,7 +31,6 @@ _PARTITIONS: Final = 2**32 - 1
 
 # Where a task's files are: the sandbox has a link /task to it.
 CONTROL: Final = b"task/" + control.NAME.encode()
-_SHELL: Final = (b"/bin/sh", b"-c")
 
 _LARGE_BYTES: Final = 1024 * 1024
 
@@ -74,6 +73,9 @@ class Prepared:
     collect_bytes: int
     command: tuple[bytes, ...] = ()
     """Of a `program` or `task` function."""
+    umask: int = 0o022
+    steps: tuple[Step, ...] = ()
+    """Of a `task` whose control file has more than one command, in the place of `command`."""
     plan: Plan | None = None
     """Of a `json` function."""
     size: int = 0
@@ -112,6 +114,7 @@ class Prepared:
             cwd=b"",
             stdin=stdin,
             limits=lowered(self.limits, call.limits) if call.limits else self.limits,
+            umask=self.umask,
         )
         return JobSpec(
             run=run,
@@ -124,6 +127,7 @@ class Prepared:
             result_bytes=self.result_bytes if function.kind in ("python", "json") else 0,
             partition=self.partition,
             warm=warm,
+            steps=self.steps,
         )
 
     def _json(self, call: Call) -> JobSpec:
@@ -177,14 +181,23 @@ def _literal(path: str) -> str:
     return path.translate(_SPECIAL)
 
 
-def command(function: Function, files: tuple[InputFile, ...]) -> tuple[bytes, ...]:
-    """What runs for a `program` or a `task`. Raises RequestError."""
+def with_program(prepared: Prepared) -> Prepared:
+    """With what runs for a `program` or a `task`. Raises RequestError."""
+    function = prepared.function
     if function.kind != "task" or function.command:
-        return tuple([part.encode("utf-8", "surrogateescape") for part in function.command])
+        argv = tuple([part.encode("utf-8", "surrogateescape") for part in function.command])
+        return replace(prepared, command=argv)
+    steps = _controlled(prepared.files)
+    if len(steps) == 1 and not steps[0].guest:  # A plain job, as most tasks are.
+        return replace(prepared, command=steps[0].argv, umask=steps[0].umask)
+    return replace(prepared, steps=steps)
+
+
+def _controlled(files: tuple[InputFile, ...]) -> tuple[Step, ...]:
     for file in files:
         if file.path == CONTROL:
             try:
-                return (*_SHELL, control.script(control.parse(file.data)))
+                return control.steps(control.parse(file.data))
             except control.BadControl as exc:
                 raise invalid("files", str(exc)) from None
     raise invalid("files", f"a task needs a file {CONTROL.decode()}")

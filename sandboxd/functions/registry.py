@@ -144,7 +144,7 @@ class Registry:
             files.append(InputFile(SOURCE_NAME, 0o644, function.code.encode()))
         held = tuple(files)
         size = _OVERHEAD_BYTES + len(function.code) + sum(len(file.data) for file in held)
-        return Prepared(
+        made = Prepared(
             function=function,
             files=held,
             env=self._environment(function),
@@ -155,12 +155,10 @@ class Registry:
             else None,
             result_bytes=self._config.result_bytes,
             collect_bytes=self._config.max_collect_bytes,
-            command=prepared.command(function, held)
-            if function.kind in ("program", "task")
-            else (),
             plan=plan,
             size=size,
         )
+        return prepared.with_program(made) if function.kind in ("program", "task") else made
 
     def forget(self, name: Name) -> None:
         """It was changed or removed."""

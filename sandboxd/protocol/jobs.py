@@ -33,6 +33,7 @@ class Stage(Struct, frozen=True):
     cwd: bytes  # Empty is the work directory.
     stdin: bytes
     limits: Limits | None  # Not resolved: see limits.LimitPolicy.
+    umask: int = 0o022
 
 
 class InputFile(Struct, frozen=True):
@@ -41,6 +42,16 @@ class InputFile(Struct, frozen=True):
     path: bytes
     mode: int
     data: bytes
+
+
+class Step(Struct, frozen=True):
+    """One of several programs that are a run stage together: see engine.steps."""
+
+    argv: tuple[bytes, ...]
+    umask: int
+    guest: bool
+    """It runs as the sandbox's second user, with no input and no output, and its exit code does
+    not matter."""
 
 
 class Streams(Protocol):
@@ -82,6 +93,7 @@ class JobSpec(Struct, frozen=True):
     result_bytes: int = 0  # At most so much is taken of what it writes to descriptor 3; 0: none.
     partition: int = 0  # A slot that served one never serves another, nor a job without.
     warm: bool = False  # argv begins with python3: an interpreter that waits may run it.
+    steps: tuple[Step, ...] = ()  # Run in the place of `run.argv`, one after the other.
 
 
 def job_spec(params: JobParams, *, started: bool = False, field: str = "") -> JobSpec:

@@ -1,7 +1,4 @@
-"""Control files: what is taken, what is refused, and what a real shell makes of it."""
-
-import subprocess
-from pathlib import Path
+"""Control files: what is taken, what is refused, and what programs they name."""
 
 import pytest
 from hypothesis import given
@@ -9,6 +6,7 @@ from hypothesis import strategies as st
 
 from sandboxd.functions import control
 from sandboxd.functions.control import BadControl, Command
+from sandboxd.protocol.jobs import Step
 
 
 @pytest.mark.parametrize(
@@ -67,25 +65,12 @@ def test_lines() -> None:
     )
 
 
-def run(*commands: Command, stdin: bytes = b"") -> tuple[int, bytes]:
-    """By a real shell, which is in a pid namespace of its own: it kills all it can."""
-    done = subprocess.run(
-        ["unshare", "--pid", "--fork", "sh", "-c",
-         b"exec 3<&0; sh -c \"$0\" <&3 & wait $!", control.script(commands)],
-        input=stdin, capture_output=True, timeout=20, check=False,
-    )  # fmt: skip
-    assert done.stderr == b""
-    return done.returncode, done.stdout
-
-
-def shell(text: str, *, untrusted: bool = False) -> Command:
-    return Command((b"sh", b"-c", text.encode()), untrusted)
-
-
-def test_nothing_of_a_command_means_something_to_the_shell() -> None:
-    arguments = (b"a'b", b"$(id)", b"`id`", b"\\", b"\n", b"*", b"-n", b"", b"'\\''")
-    status, output = run(Command((b"printf", b"[%s]", *arguments)))
-    assert (status, output) == (0, b"".join(b"[%s]" % argument for argument in arguments))
+def test_steps() -> None:
+    commands = control.parse(b"one x\n!two\n")
+    assert control.steps(commands) == (
+        Step((b"one", b"x"), 0o077, guest=False),
+        Step((b"two",), 0o000, guest=True),
+    )
 
 
 @given(st.lists(st.binary(max_size=8).map(lambda data: data.replace(b"\0", b"")), max_size=5))
@@ -96,47 +81,3 @@ def test_quoting_gives_back_what_went_in(arguments: list[bytes]) -> None:
     )
     if b"\n" not in line:
         assert control.split(line) == (b"printf", *arguments)
-
-
-def test_a_failure_ends_it_only_where_it_is_trusted() -> None:
-    status, output = run(
-        shell("exit 7", untrusted=True), shell("echo on; exit 3"), shell("echo no")
-    )
-    assert (status, output) == (3, b"on\n")
-    assert run(shell("echo a"), shell("exit 4", untrusted=True)) == (0, b"a\n")
-    assert run(shell("echo a"), shell("exit 4")) == (4, b"a\n")
-
-
-def test_streams() -> None:
-    status, output = run(
-        shell("read line; echo 1 $line; echo 2 >&2"),
-        shell("cat; echo hidden; echo hidden >&2", untrusted=True),
-        shell("read line; echo 3 $line"),
-        stdin=b"x\ny\n",
-    )
-    assert (status, output) == (0, b"1 x\n2\n3 y\n")
-
-
-def test_what_still_runs_is_killed_in_between(tmp_path: Path) -> None:
-    left = (
-        f"(trap '' TERM HUP; while :; do sleep 0.05; echo x >>{tmp_path}/alive; done) & sleep 0.2"
-    )
-    status, output = run(
-        shell(left, untrusted=True),
-        shell(
-            f"cd {tmp_path}; a=$(wc -c <alive); sleep 0.3; test $a = $(wc -c <alive) && echo dead"
-        ),
-    )
-    assert (status, output) == (0, b"dead\n")
-
-
-def test_a_missing_program_and_a_killed_one_say_no_more_than_they_must() -> None:
-    status, output = run(Command((b"/no/such/program",)))
-    assert status in (126, 127)
-    assert b"/no/such/program" in output
-    assert run(shell("kill -SEGV $$"), shell("echo no")) == (139, b"")
-
-
-def test_no_builtin_takes_the_place_of_a_program() -> None:
-    status, _ = run(Command((b"exit", b"0")), Command((b"echo", b"on")))
-    assert status == 127
