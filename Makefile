@@ -41,8 +41,8 @@ test-c: $(READY) ## The C tests alone
 	@flock .ci .ci/build tests
 	@ctest --test-dir build/tests --output-on-failure --no-tests=error
 
-test-vm: native ## The integration tests on cgroup v2 under systemd, in a virtual machine
-	@VM_RUN=$(VM_RUN) TESTS="$(TESTS)" VM_ARGS="$(VM_ARGS)" tests/vm/run
+test-vm: native ## Integration, attacks, faults on cgroup v2 under systemd, in virtual machines
+	@VM_RUN=$(VM_RUN) TESTS="$(TESTS)" VM_ARGS="$(VM_ARGS)" tests/vm/run $(MACHINES)
 
 attacks: native ## Run every attack; write the table of the results, docs/attacks.md
 	@mkdir -p build

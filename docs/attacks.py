@@ -1,10 +1,11 @@
 """Make attacks.md, the table of the attack suite: `attacks.py [--check] [NAME=RESULTS ...]`, or
 `attacks.py --tests`, which prints what pytest is to run for it. `make attacks` does both.
+`attacks.py --show` prints the cases and their results alone.
 
 What a case does is in tests/attacks/cases.py, its outcome in the docstrings of the tests. RESULTS
-is what `pytest --junitxml=RESULTS` wrote on the host called NAME, which may be given several times;
-without any the results that attacks.md has already are kept. --check changes nothing and fails
-where the page is out of date.
+is what `pytest --junitxml=RESULTS` wrote on the host called NAME, which may be given several times:
+a later one replaces what an earlier one says of the same test. The results of other hosts that
+attacks.md has already are kept. --check changes nothing and fails where the page is out of date.
 """
 
 import ast
@@ -119,30 +120,46 @@ def modes(names: list[str], found: dict[str, Outcome]) -> str:
     return "both" if len(seen) == 2 else "".join(seen)
 
 
-def rows(hosts: dict[str, dict[str, Outcome]], kept: dict[str, list[str]]) -> Iterator[list[str]]:
-    """The cells of the table. `kept`: the last cells of each row, where there are no `hosts`."""
+def rows(
+    hosts: dict[str, dict[str, Outcome]], titles: list[str], kept: dict[str, list[str]]
+) -> Iterator[list[str]]:
+    """The cells of the table, with a column for each of `titles`. `kept`: the mode and the results
+    of the page as it is, for those of which `hosts` says nothing."""
     tests = list(suite())
+    every = {name: outcome for found in hosts.values() for name, outcome in found.items()}
     for case, does in CASES.items():
         names = tests_of(case, tests)
         outcomes = dict.fromkeys(test.outcome for test in tests if case in test.cases)
         text = "; ".join(outcomes) or OUTCOMES.get(case) or REASONS[case]
         shown = " ".join(f"`{name.removeprefix('tests/')}`" for name in names)
-        cells = kept.get(case, [])
-        if hosts:
-            every = {name: outcome for found in hosts.values() for name, outcome in found.items()}
-            cells = [modes(names, every), *(verdict(names, found) for found in hosts.values())]
-            if not names:
-                cells = ["", *("no test" for _ in hosts)]
-        yield [case, does, text.replace("|", "\\|"), shown, *cells]
+        mode, *old = kept.get(case, [""])
+        mode = modes(names, every) or mode
+        cells = dict.fromkeys(titles, "not run") | dict(zip(titles, old, strict=False))
+        cells |= {title: verdict(names, found) for title, found in hosts.items()}
+        if not names:
+            mode, cells = "", dict.fromkeys(titles, "no test")
+        yield [case, does, text.replace("|", "\\|"), shown, mode, *cells.values()]
 
 
 def page(hosts: dict[str, dict[str, Outcome]]) -> str:
-    old = PAGE.read_text() if PAGE.exists() else ""
-    titles, kept = parsed(old)
-    lines = list(rows(hosts, kept))
-    head = ["case", "what it does", "outcome", "tests", "mode", *(list(hosts) or titles)]
-    table = [head, ["---"] * len(head), *lines]
+    titles, kept = parsed(PAGE.read_text() if PAGE.exists() else "")
+    titles += [title for title in hosts if title not in titles]
+    head = ["case", "what it does", "outcome", "tests", "mode", *titles]
+    table = [head, ["---"] * len(head), *rows(hosts, titles, kept)]
     return INTRODUCTION + "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+
+
+def summary(text: str) -> str:
+    """The columns of a page that say what was found, for a terminal."""
+    titles, found = parsed(text)
+    table = [["case", "what it does", "mode", *titles]]
+    table += [[case, CASES.get(case, ""), *cells] for case, cells in found.items()]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        + "\n"
+        for line in table
+    )
 
 
 def parsed(text: str) -> tuple[list[str], dict[str, list[str]]]:
@@ -165,6 +182,9 @@ def selection() -> list[str]:
 def main(arguments: list[str]) -> int:
     if arguments == ["--tests"]:
         print(*selection(), sep="\n")
+        return 0
+    if arguments == ["--show"]:
+        print(summary(PAGE.read_text()), end="")
         return 0
     check = arguments[:1] == ["--check"]
     hosts: dict[str, dict[str, Outcome]] = {}

@@ -1,4 +1,5 @@
-"""Starts and stops a real daemon: `python -m sandboxd`, with its helper, as root."""
+"""Starts and stops a real daemon, with its helper, as root: `python -m sandboxd`, or the service of
+systemd where the tests run in one's virtual machine."""
 
 import contextlib
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 from support import host
 from support.requirements import CLEAN_ENVIRONMENT
+from support.service import TEMPLATE, Service
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
@@ -54,29 +56,46 @@ class Daemon:
                 }
             )
         )
+        variables = dict(environment or {})
+        self.process: subprocess.Popen[bytes] | Service
+        if TEMPLATE:
+            self.process = self._as_service(directory, variables)
+        else:
+            self.process = self._as_child(directory, variables)
         reader, self._lifeline = os.pipe()
+        self._guard = _guard(self.process.pid, reader)
+        os.close(reader)
+
+    def _as_service(self, directory: Path, environment: Mapping[str, str]) -> Service:
+        try:
+            return Service(directory, environment)
+        except ChildProcessError as error:
+            raise RuntimeError(f"the daemon did not start: {error}\n{self.log_text()}") from None
+
+    def _as_child(
+        self, directory: Path, environment: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
         with _notify_socket(directory) as notify, open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [*_OWN_MOUNTS, sys.executable, "-m", "sandboxd", "--config", str(config),
-                 "--socket", self.socket],
+            process = subprocess.Popen(
+                [*_OWN_MOUNTS, sys.executable, "-m", "sandboxd",
+                 "--config", str(directory / "sandboxd.toml"), "--socket", self.socket],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 cwd="/",
                 env=CLEAN_ENVIRONMENT
                 | {"NOTIFY_SOCKET": str(directory / "notify")}
-                | dict(environment or {}),
+                | environment,
                 start_new_session=True,
             )  # fmt: skip
-            self._guard = _guard(self.process.pid, reader)
-            os.close(reader)
             try:
-                self._await_ready(notify)
+                self._await_ready(process.pid, notify)
             except BaseException:
-                self.stop()
+                _end(process)
                 raise
+        return process
 
-    def _await_ready(self, notify: socket.socket) -> None:
-        ended = os.pidfd_open(self.process.pid)
+    def _await_ready(self, pid: int, notify: socket.socket) -> None:
+        ended = os.pidfd_open(pid)
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
             while True:
@@ -108,18 +127,12 @@ class Daemon:
 
     def stop(self) -> int:
         """SIGTERM, and SIGKILL when that does not help. Returns the exit status."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        status = _end(self.process)
         self._guard.kill()
         self._guard.wait()
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
-        return self.process.returncode
+        return status
 
 
 @contextlib.contextmanager
@@ -136,6 +149,17 @@ def running(environment: Mapping[str, str] | None = None, **settings: Any) -> It
             daemon.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _end(process: "subprocess.Popen[bytes] | Service") -> int:
+    """The exit status, after SIGTERM, or SIGKILL when that does not help."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            return process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()
 
 
 def _readable(timeout_s: float, *fds: int) -> list[int]:

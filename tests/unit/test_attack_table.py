@@ -79,5 +79,18 @@ def test_results_are_read(tmp_path: Path) -> None:
     assert attacks.verdict([two, "tests/other"], found) == "not run"
 
 
+def test_results_of_other_hosts_are_kept() -> None:
+    kept = {case: ["both", "passed"] for case in CASES}
+    rows = attacks.rows({"two": {}}, ["one", "two"], kept)
+    cells = {case: rest[-3:] for case, *rest in rows}
+    assert cells["P1"] == ["both", "passed", "not run"]
+    assert {len(line) for line in cells.values()} == {3}
+
+
+def test_the_summary_has_a_line_for_each_case() -> None:
+    lines = attacks.summary(attacks.PAGE.read_text()).splitlines()
+    assert [line.split()[0] for line in lines] == ["case", *CASES]
+
+
 def test_each_test_says_its_outcome() -> None:
     assert [test.name for test in TESTS if not test.outcome] == []
