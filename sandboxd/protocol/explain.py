@@ -41,7 +41,8 @@ def explain(exc: Exception, raw: msgspec.Raw, prefix: str, field: str = "") -> R
     `prefix` is the part of msgspec's path that is not a field (`$[0]`), `field` what stands
     before the path instead.
     """
-    if isinstance(exc, UnicodeDecodeError):
+    # Until msgspec 0.22 the one, from 0.23 on the other.
+    if isinstance(exc, UnicodeDecodeError) or str(exc).startswith("Invalid UTF-8"):
         return invalid(field or "params", "holds text that is not UTF-8; send it as bytes (bin)")
     if isinstance(exc, RecursionError):
         return invalid(field or "params", "is nested too deep")
