@@ -128,6 +128,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     queue_per_tenant: Positive32 = 128
     queue_bytes: Positive = 256 * _MIB
     mode: Annotated[str, Meta(pattern="^(recycled|fresh)$")] = "recycled"
+    file_locks: bool = True
+    core_scheduling: bool = False
     warm_slots: Annotated[int, Meta(ge=0, le=256)] = 2
     collect_bytes: Positive = 16 * _MIB
     max_collect_bytes: Positive = 256 * _MIB

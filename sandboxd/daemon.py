@@ -158,6 +158,7 @@ def _arguments(config: Config, readonly: list[str], kept: State) -> list[str]:
         f"disk_inodes={config.limits.disk_inodes}",
         f"memory_bytes={config.limits.memory_bytes}",
         f"processes={config.limits.processes}",
+        f"core_scheduling={config.core_scheduling:d}",
         *(f"readonly={path}" for path in readonly),
         *packages,
         *warm.arguments(config, readonly, python_call.CALLER_FILE),

@@ -32,6 +32,8 @@ def common_params(command: Command, stdio: Stdio, tty: str) -> dict[str, Any]:
     for option in ("--collect", "--network", "--mode"):
         if command[option] is not None:
             params[option.removeprefix("--")] = command[option]
+    if command["--no-file-locks"]:
+        params["file_locks"] = False
     if command["--env"]:
         params["env"] = environment_of(command["--env"])
     if command[tty]:

@@ -40,5 +40,6 @@ COLLECT = Option("--collect", "GLOB", "copy files of the work directory back whe
                  repeat=True)  # fmt: skip
 NETWORK = Option("--network", "none|loopback", "which network there is",
                  choices=("none", "loopback"))  # fmt: skip
+NO_FILE_LOCKS = Option("--no-file-locks", "", "locking files fails, see sandboxd.toml(5)")
 MODE = Option("--mode", "fresh|recycled", "a sandbox never used before, or a cleaned one",
               choices=("fresh", "recycled"))  # fmt: skip

@@ -75,6 +75,7 @@ class RunOptions(TypedDict, total=False):
     limits: Limits
     network: Literal["none", "loopback"]
     mode: Literal["recycled", "fresh"]
+    file_locks: bool
     mounts: Sequence[str]
     output: bool
     fds: Descriptors
@@ -117,6 +118,7 @@ class ExecuteOptions(TypedDict, total=False):
     collect_bytes: int
     network: Literal["none", "loopback"]
     mode: Literal["recycled", "fresh"]
+    file_locks: bool
     output: bool
     client: str
     fds: Descriptors

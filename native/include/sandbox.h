@@ -70,6 +70,7 @@ enum sbx_job_flag {
                                     program without an exec (see warm.c) */
     SBX_JOB_NEXT_GUEST = 1 << 6, /* with HOLD: the job that continues in the slot runs as the slot's
                                     second user, who can change nothing of this one's */
+    SBX_JOB_NO_LOCKS = 1 << 7,   /* locking files fails with ENOLCK (see locks.c) */
 };
 
 /* Bits of fd_mask; passed descriptors come in this order. */
@@ -111,6 +112,9 @@ enum sbx_fd {
     X(COLLECT, "collecting output files", "")                                                      \
     X(RESET, "resetting a recycled slot", "")                                                      \
     X(LIMITS, "setting the job's cgroup limits", "")                                               \
+    X(CORE, "keeping a sandbox's processor cores to itself",                                       \
+      "core_scheduling needs a kernel with CONFIG_SCHED_CORE; without it leave core_scheduling "   \
+      "out")                                                                                       \
     X(INTERPRETER, "starting an interpreter that waits",                                           \
       "only warm slots need it (warm_slots in sandboxd.toml); programs are started without it")
 

@@ -388,6 +388,17 @@ static void try_swap(struct finding *finding) {
     tell(finding, limited ? "on, limited by the cgroup" : "on, and cgroups cannot limit it");
 }
 
+/* sandboxd needs it for `core_scheduling` only, and then says at its start that it is missing. */
+static void try_core_scheduling(struct finding *finding) {
+    uint64_t cookie;
+    if (prctl(PR_SCHED_CORE, PR_SCHED_CORE_GET, 0, PR_SCHED_CORE_SCOPE_THREAD, &cookie) == 0)
+        tell(finding, "hardware threads share cores");
+    else if (errno == ENODEV)
+        tell(finding, "no hardware threads share a core");
+    else
+        missing(finding, "PR_SCHED_CORE");
+}
+
 #define NAMESPACE_HINT(kind)                                                                       \
     "the kernel needs CONFIG_" kind "; in a container allow unshare (seccomp, AppArmor profile)"
 #define KERNEL_HINT "Linux 5.12 or newer is needed, and in a container a seccomp profile with "
@@ -424,6 +435,8 @@ static const struct feature features[] = {
      "the kernel needs CONFIG_SECURITY_LANDLOCK, and landlock in its lsm= list"},
     {"ns_last_pid", false, try_last_pid,
      "the kernel needs CONFIG_CHECKPOINT_RESTORE; without it jobs see growing pids"},
+    {"core_scheduling", false, try_core_scheduling,
+     "the kernel needs CONFIG_SCHED_CORE; only core_scheduling = true does"},
     {"swap", true, try_swap, "swapoff -a, or boot with swapaccount=1"},
 };
 

@@ -87,6 +87,17 @@ static int set_constant_rlimits(struct fault *fault) {
     return 0;
 }
 
+/* Before the filter, which keeps a job from it. Every process of the slot descends from init and
+ * has the same cookie; no other task has, so that none of another slot runs beside one on a core.
+ * Where no hardware threads share one (ENODEV) that is so without. */
+static int separate_cores(const struct config *config, struct fault *fault) {
+    if (!config->core_scheduling ||
+        prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, PR_SCHED_CORE_SCOPE_THREAD, 0) == 0 ||
+        errno == ENODEV)
+        return 0;
+    return fail(fault, SBX_STEP_CORE);
+}
+
 static int drop_capabilities(struct fault *fault) {
     /* For the job's ids, for what a job left (any mode, any owner), and for ns_last_pid. */
     const uint64_t keep = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL |
@@ -205,7 +216,8 @@ static int build(struct init *init, struct fault *fault) {
     if (pristine_note(&init->pristine, &init->root) < 0)
         return fail(fault, SBX_STEP_TMPFS);
     if (make_stack(init, fault) < 0 || take_stops(init, fault) < 0 ||
-        set_constant_rlimits(fault) < 0 || drop_capabilities(fault) < 0)
+        set_constant_rlimits(fault) < 0 || separate_cores(init->plan->config, fault) < 0 ||
+        drop_capabilities(fault) < 0)
         return -1;
     return install_filter(fault);
 }

@@ -58,6 +58,7 @@ struct config {
     uint32_t disk_inodes;
     uint64_t memory_bytes; /* this and the next: the usual limits, which a slot is made with */
     uint32_t processes;
+    bool core_scheduling;
     unsigned warm; /* further slots in which an interpreter waits */
     const char *interpreter;
     int warm_program, warm_module, warm_known; /* files it is started with; -1: none */
@@ -272,7 +273,7 @@ int slot_reset(struct pristine *pristine, struct fault *fault);
 /* Bytes of files in the job's tmpfs. */
 uint64_t pristine_used(const struct pristine *pristine);
 
-/* ---- job.c, stage.c, collect.c: the prepared process ---- */
+/* ---- job.c, stage.c, collect.c, locks.c: the prepared process ---- */
 
 /* What is left to do when everything is prepared but the exec. */
 struct job_start {
@@ -288,6 +289,9 @@ _Noreturn void job_execute(const struct job_start *start, struct slot_shared *sh
 _Noreturn void job_main(int sock, struct slot_shared *shared);
 /* Unmaps what the last prepared process mapped; called by init when it is gone. */
 void job_release(void);
+
+/* From now on no file can be locked by this process, nor by any that comes of it. */
+int forbid_locks(void);
 
 /* Where the blob's parts begin; all pointers into the blob. */
 struct job_spec {

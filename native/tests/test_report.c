@@ -14,7 +14,7 @@ static void the_text_is_that_of_the_step(void) {
     CHECK(!strcmp(sbx_step_name(SBX_STEP_NONE), "nothing"));
     CHECK(!strcmp(sbx_step_name(SBX_STEP_UID_MAP), "writing uid_map and gid_map"));
     CHECK(strstr(sbx_step_hint(SBX_STEP_CGROUP), "Delegate=yes") != NULL);
-    CHECK(!strcmp(sbx_step_name(SBX_STEP_COUNT - 1), "starting an interpreter that waits"));
+    CHECK(!strcmp(sbx_step_name(SBX_STEP_INTERPRETER), "starting an interpreter that waits"));
 }
 
 static void numbers_that_are_no_step_have_a_text_too(void) {

@@ -44,6 +44,10 @@ class Admission:
             job.root = engine.roots.find(spec.environment)
         if (spec.mode or self._config.mode) == "fresh":
             job.mode = wire.MODE_FRESH
+        if spec.file_locks and not self._config.file_locks:
+            raise invalid(f"{at}file_locks", "is not allowed by the configuration of sandboxd")
+        if spec.file_locks is False or not self._config.file_locks:
+            job.flags = wire.JOB_NO_LOCKS
         if spec.collect_bytes > self._config.max_collect_bytes:
             raise _too_much(
                 f"{at}collect_bytes", spec.collect_bytes, self._config.max_collect_bytes

@@ -68,6 +68,7 @@ class Job:
         "cancel_reason",
         "compile_limits",
         "done",
+        "flags",
         "held",
         "limits",
         "line",
@@ -94,6 +95,7 @@ class Job:
         self.limits = limits
         self.compile_limits = limits
         self.mode = wire.MODE_RECYCLED
+        self.flags = 0  # Of every program of the job.
         self.mounts = 0
         self.root: Root | None = None
         self.held: Held | None = None

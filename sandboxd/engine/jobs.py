@@ -197,6 +197,7 @@ class Engine:
         if stdio is None:
             stdio, job.stdio = job.stdio, NO_STDIO
         spec = job.spec
+        flags |= job.flags
         if spec.loopback:
             flags |= wire.JOB_LOOPBACK
         if spec.output:

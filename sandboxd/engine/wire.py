@@ -58,6 +58,7 @@ JOB_HOLD: Final[int] = lib.SBX_JOB_HOLD
 JOB_COLLECT: Final[int] = lib.SBX_JOB_COLLECT
 JOB_WARM: Final[int] = lib.SBX_JOB_WARM
 JOB_NEXT_GUEST: Final[int] = lib.SBX_JOB_NEXT_GUEST
+JOB_NO_LOCKS: Final[int] = lib.SBX_JOB_NO_LOCKS
 
 FD_BLOB: Final[int] = lib.SBX_FD_BLOB
 FD_STDIN: Final[int] = lib.SBX_FD_STDIN

@@ -81,6 +81,7 @@ class JobSpec(Struct, frozen=True):
     collect_bytes: int = 0  # 0 is the configured amount.
     loopback: bool = False
     mode: str | None = None  # None is the configured mode.
+    file_locks: bool | None = None  # None is what the configuration says.
     mounts: tuple[str, ...] = ()
     environment: str = ""  # Empty is the host's /usr.
     client: str = ""  # Whom of the tenant's the job is for: see scheduler.
@@ -112,6 +113,7 @@ def job_spec(params: JobParams, *, started: bool = False, field: str = "") -> Jo
         collect_bytes=params.collect_bytes or 0,
         loopback=params.network == "loopback",
         mode=params.mode,
+        file_locks=params.file_locks,
         mounts=_mounts(params.mounts, f"{at}mounts") if params.mounts else (),
         environment=params.environment or "",
         client=params.client or "",

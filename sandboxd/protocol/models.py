@@ -77,6 +77,7 @@ class JobParams(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     limits: Limits | None = None
     network: Literal["none", "loopback"] | None = None
     mode: Literal["recycled", "fresh"] | None = None
+    file_locks: bool | None = None
     mounts: list[str] | None = None
     environment: Token | None = None
     client: Token | None = None

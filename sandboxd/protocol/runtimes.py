@@ -62,6 +62,7 @@ class ExecuteParams(Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     collect_bytes: Count | None = None
     network: Literal["none", "loopback"] | None = None
     mode: Literal["recycled", "fresh"] | None = None
+    file_locks: bool | None = None
     output: bool | None = None
     tty: bool | WindowSize | None = None
     stream: bool | None = None

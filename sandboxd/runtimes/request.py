@@ -51,6 +51,7 @@ def job_spec(plan: Plan, params: ExecuteParams, *, started: bool = False) -> Job
         collect_bytes=params.collect_bytes or 0,
         loopback=params.network == "loopback",
         mode=params.mode,
+        file_locks=params.file_locks,
         output=params.output or False,
         tty=check_tty(params.tty),
         stream=params.stream or False,

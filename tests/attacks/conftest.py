@@ -56,6 +56,7 @@ MODES = ("recycled", "fresh")
 # what one job leaves for the next (where tests choose the mode themselves), once.
 _ONCE = {
     "test_api",
+    "test_cores",
     "test_environments",
     "test_functions",
     "test_gateway",
