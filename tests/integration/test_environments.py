@@ -41,7 +41,7 @@ from support.images import (
     tar,
     unpacked_root,
 )
-from support.requirements import CLEAN_ENVIRONMENT, need_readable_tree
+from support.requirements import need_readable_tree
 
 pytestmark = pytest.mark.usefixtures("require_sandbox")
 
@@ -382,16 +382,13 @@ def test_removal_while_its_sandbox_is_made(base: bytes) -> None:
         assert "no slot could be made" not in own.log_text()
 
 
-def test_one_that_the_helper_does_not_know(
-    base: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_the_helper_does_not_know(base: bytes, tmp_path: Path) -> None:
     """No job is run with the host's directories in place of its environment."""
     (tmp_path / "sitecustomize.py").write_text(
         "from sandboxd.engine.roots import Roots; Roots._tell = lambda self, root: None"
     )
-    environ = {**CLEAN_ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
-    monkeypatch.setattr("support.daemon.CLEAN_ENVIRONMENT", environ)
-    with running(jobs=1) as own, Client(own.socket) as client:
+    environ = {"PYTHONPATH": str(tmp_path)}
+    with running(environ, jobs=1) as own, Client(own.socket) as client:
         result = shell(client, import_bytes(client, base)["name"], "cat /etc/passwd")
         assert (result.status, result.stdout) == ("internal_error", b"")
         assert client.run(["true"]).status == "ok"

@@ -23,7 +23,6 @@ from support import packages
 from support.daemon import Daemon, running
 from support.jobs import SECOND
 from support.packages import Repository
-from support.requirements import CLEAN_ENVIRONMENT
 
 # Of daemons one after the other on the same state: no account has it.
 _USER = "1234567890"
@@ -177,15 +176,13 @@ def _read_beside(client: Client, reader: Client, built: Any) -> None:
     assert _execute(reader, "mysh", "echo still")["run"]["stdout"] == b"still\n"
 
 
-def test_from_a_tree_only_root_can_read(
-    require_sandbox: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_a_tree_only_root_can_read(require_sandbox: None, tmp_path: Path) -> None:
     """The daemon gives up root, and its children are to run all the same."""
     source = Path(str(sandboxd.__file__)).parent
     shutil.copytree(source, tmp_path / "tree" / source.name)
     tmp_path.chmod(0o700)
-    monkeypatch.setitem(CLEAN_ENVIRONMENT, "PYTHONPATH", str(tmp_path / "tree"))
-    with running(jobs=1) as daemon, Client(daemon.socket) as client:
+    environ = {"PYTHONPATH": str(tmp_path / "tree")}
+    with running(environ, jobs=1) as daemon, Client(daemon.socket) as client:
         _install_file(client, packages.made(tmp_path))
         assert _execute(client, "mysh", "echo 1")["run"]["stdout"] == b"1\n"
 
