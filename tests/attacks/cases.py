@@ -176,6 +176,7 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     "O9": ("tests/integration/test_job_start.py::test_stdin_back_pressure",),
     "O10": ("tests/integration/test_job_start.py::test_stdin_of_a_job_that_has_ended",),
     "F8": ("tests/compat/test_piston_validation.py::test_a_name_cannot_climb_out",),
+    "F9": ("tests/compat/test_piston_validation.py::test_what_no_program_can_be_given",),
     "F10": (
         "tests/unit/unpack/test_unpack_refused.py::test_a_member",
         "tests/unit/unpack/test_unpack_refused.py::test_a_bomb_of_one_file",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from sandboxd_client import Client
-from support.jobs import SECOND, job, run_ok
+from support.jobs import ANSWER_S, SECOND, Stopwatch, job, run_ok
 from support.programs import report
 
 
@@ -24,6 +24,14 @@ def test_nothing_is_reachable(client: Client, host_port: int) -> None:
     # IPv6 says EADDRNOTAVAIL where not even ::1 is configured.
     assert {found[name] for name in found if "tcp6" not in name} == {"ENETUNREACH"}
     assert set(found.values()) <= {"ENETUNREACH", "EADDRNOTAVAIL", "EAFNOSUPPORT"}
+
+
+def test_names_are_not_found(client: Client) -> None:
+    """N1: a name has no address, and that is said at once, whatever resolv.conf the host has."""
+    watch = Stopwatch()
+    result = client.run(argv=["getent", "ahosts", "example.com"])
+    assert (result.status, result.exit_code, result.stdout) == ("nonzero_exit", 2, b"")
+    assert watch.seconds < ANSWER_S
 
 
 def test_only_its_own_loopback_is_reachable(client: Client, host_port: int) -> None:
