@@ -21,7 +21,8 @@ from support.service import TEMPLATE, Service
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
-# Three ids for each slot, of which there are 1024 at most: far from those of accounts and of a daemon that runs for real.
+# Three ids for each of 1024 slots at most: far from those of accounts and of a daemon that runs for
+# real.
 _UIDS_EACH = 3072
 # In a mount namespace where every mount is shared, as on a host with systemd: what a sandbox fails
 # to keep to itself shows in the daemon's own mounts, and what others mount meanwhile does not.
