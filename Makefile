@@ -13,7 +13,7 @@ export PYTHON
 # CMake and pip have ideas of their own about these.
 unexport DESTDIR PREFIX
 
-.PHONY: help run test test-py test-c test-vm attacks bench lint format man install deb clean check native
+.PHONY: help run test test-py test-c test-vm attacks attacks-rootless bench lint format man install deb clean check native
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -48,6 +48,12 @@ attacks: native ## Run every attack; write the table of the results, docs/attack
 	@mkdir -p build
 	@$(PY) docs/attacks.py --tests | xargs $(PY) -m pytest --junitxml=build/attacks.xml; failed=$$?; \
 	$(PY) docs/attacks.py "$(ATTACKED)=build/attacks.xml" && exit $$failed
+
+attacks-rootless: native ## The same on daemons of an ordinary user (started by root, for the tests)
+	@mkdir -p build
+	@$(PY) docs/attacks.py --tests | SANDBOXD_TEST_MODE=rootless xargs $(PY) -m pytest \
+		--junitxml=build/attacks-rootless.xml; failed=$$?; \
+	$(PY) docs/attacks.py "rootless, $(ATTACKED)=build/attacks-rootless.xml" && exit $$failed
 
 bench: native ## Measure against the floor and every sandbox that is installed
 	@$(PY) tests/bench/run.py

@@ -13,7 +13,7 @@ import trio
 
 import sandboxd
 from sandboxd import config as configuration
-from sandboxd import logs, scope
+from sandboxd import logs, rootless, scope
 from sandboxd.config import Config
 from sandboxd.daemon import Daemon, acquire
 from sandboxd.errors import ConfigError
@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     ready_fd = _take_fd("SANDBOXD_READY_FD")
     lifeline = _take_fd("SANDBOXD_LIFELINE")
     try:
-        config = configuration.load(options.config, flags=_flags(options))
+        config = configuration.load(
+            options.config, flags=_flags(options), rootless=rootless.is_needed()
+        )
         logs.configure(config.log_level)
         if options.check:
             return _check(config, as_json=options.json)
@@ -134,6 +136,8 @@ def _print_report(report: dict[str, Any]) -> None:
         print(f"{feature['name']:{width}}  {found:7}  {feature['detail']}".rstrip())
         if not feature["ok"] and feature["hint"]:
             print(f"{'':{width}}           {feature['hint']}")
+    for sentence in report["weaker"]:
+        print(f"weaker than under root: {sentence}")
     print(
         "everything that is required is there" if report["ok"] else "something required is missing"
     )

@@ -26,20 +26,17 @@ from sandboxd.errors import HostError
 
 # Controllers a job cannot be limited or measured without, in each layout.
 _V1_REQUIRED: Final = ("memory", "pids", "cpuacct")
-# Equal shares of CPU time for jobs. It is often one hierarchy with cpuacct.
-_V1_SHARES: Final = "cpu"
+# Equal shares of CPU time for jobs. In v1 it is often one hierarchy with cpuacct.
+_SHARES: Final = "cpu"
 _V2_REQUIRED: Final = ("memory", "pids")
-_V2_WANTED: Final = ("memory", "pids", "cpu")
+_V2_WANTED: Final = (*_V2_REQUIRED, _SHARES)
 
 _SUPERVISOR: Final = "supervisor"
 _GROUP: Final = re.compile(r"sandboxd-[0-9]+")
 # A killed process is gone within milliseconds, unless it waits for a device.
 _KILL_TIMEOUT_S: Final = 2.0
 
-_DELEGATE_HINT: Final = (
-    "start it as a systemd service with Delegate=yes, or by "
-    "'systemd-run --scope -p Delegate=yes sandboxd'"
-)
+_SYSTEMD: Final = Path("/run/systemd/system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +69,12 @@ class Groups:
         group = self.directories["cg2"]
         controllers = (group / "cgroup.subtree_control").read_text().split()
         return [(name, f"v2, {group}") for name in controllers]
+
+    def shares_cpu(self) -> bool:
+        """Whether each job's group has its share of CPU time."""
+        if self.version == 1:
+            return any((path / "cpu.shares").exists() for path in self.directories.values())
+        return _SHARES in (name for name, _ in self.describe())
 
     def remove(self) -> None:
         """Remove the groups, killing what is in them. For a start that failed; after a good
@@ -134,10 +137,11 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def prepare(proc: Path = Path("/proc/self")) -> Groups:
+def prepare(proc: Path = Path("/proc/self"), *, user: str = "") -> Groups:
     """Make this daemon's groups and remove those of dead daemons. Needs the right to write there.
 
-    Raises HostError with one sentence when the host cannot give what jobs need.
+    ``user`` is the name of whoever does it without being root. Raises HostError with one sentence
+    when the host cannot give what jobs need.
     """
     hierarchies = find_hierarchies(proc)
     if not hierarchies:
@@ -147,16 +151,47 @@ def prepare(proc: Path = Path("/proc/self")) -> Groups:
     name = f"sandboxd-{os.getpid()}"
     try:
         if "memory" in v1 or v2 is None:
-            return _prepare_v1(v1, name)
-        return _prepare_v2(v2, name)
+            return _prepare_v1(v1, name, user)
+        return _prepare_v2(v2, name, _cure_v2(v2.own, user))
     except OSError as exc:
+        cure = _cure_v1(v1, user) if "memory" in v1 or v2 is None else _cure_v2(v2.own, user)
         raise HostError(
             f"cannot set up the cgroup {exc.filename}: {exc.strerror}; sandboxd must be allowed "
-            f"to write to its own cgroup: {_DELEGATE_HINT}"
+            f"to write to its own cgroup: {cure}"
         ) from exc
 
 
-def _prepare_v1(v1: dict[str, Hierarchy], name: str) -> Groups:
+def _cure_v1(v1: dict[str, Hierarchy], user: str) -> str:
+    """How to come by a group that may be written to."""
+    if not user:
+        return _start_by_systemd("")
+    groups = dict.fromkeys(v1[key].own for key in (*_V1_REQUIRED, _SHARES) if key in v1)
+    return (
+        f"as root, for your shell: for g in {' '.join(map(str, groups))}; do mkdir -p $g/{user};"
+        f" chown {user} $g/{user}; echo {os.getppid()} >$g/{user}/cgroup.procs; done"
+    )
+
+
+def _cure_v2(own: Path, user: str) -> str:
+    if not user or _SYSTEMD.is_dir():
+        return _start_by_systemd(user)
+    wanted = " ".join(f"+{name}" for name in _V2_WANTED)
+    return (
+        f"as root, for your shell: g={own}/{user}; mkdir $g; echo {os.getppid()} >$g/cgroup.procs;"
+        f" echo {wanted} >{own}/cgroup.subtree_control; chown {user} $g $g/cgroup.procs"
+        " $g/cgroup.subtree_control"
+    )
+
+
+def _start_by_systemd(user: str) -> str:
+    option = "--user " if user else ""
+    return (
+        f"start it as a systemd {'user ' if user else ''}service with Delegate=yes, or by "
+        f"'systemd-run {option}--scope -p Delegate=yes sandboxd'"
+    )
+
+
+def _prepare_v1(v1: dict[str, Hierarchy], name: str, user: str) -> Groups:
     for controller in _V1_REQUIRED:
         if controller not in v1:
             raise HostError(
@@ -165,27 +200,29 @@ def _prepare_v1(v1: dict[str, Hierarchy], name: str) -> Groups:
                 "with pure cgroup v2 (systemd.unified_cgroup_hierarchy=1)"
             )
     parents = {f"cg_{controller}": v1[controller].own for controller in _V1_REQUIRED}
-    shares = v1.get(_V1_SHARES)
-    if shares is not None and shares.own not in parents.values():
-        parents[f"cg_{_V1_SHARES}"] = shares.own
+    shares = v1.get(_SHARES)
+    # An ordinary user may not have been given any; what that costs is among what is weaker then.
+    given = shares is not None and (not user or os.access(shares.own, os.W_OK))
+    if shares is not None and given and shares.own not in parents.values():
+        parents[f"cg_{_SHARES}"] = shares.own
     return _make_groups(1, parents, name)
 
 
-def _prepare_v2(v2: Hierarchy, name: str) -> Groups:
+def _prepare_v2(v2: Hierarchy, name: str, cure: str) -> Groups:
     available = (v2.own / "cgroup.controllers").read_text().split()
     for controller in _V2_REQUIRED:
         if controller not in available:
             raise HostError(
-                f"the cgroup controller {controller} is not available in {v2.own}: {_DELEGATE_HINT}"
+                f"the cgroup controller {controller} is not available in {v2.own}: {cure}"
             )
     wanted = [controller for controller in _V2_WANTED if controller in available]
     # The root of the whole tree is the one group that may hold processes and children alike; it
     # is also the one without cgroup.type.
     if (v2.own / "cgroup.type").exists():
         _move_to_supervisor(v2.own)
-    _enable(v2.own, wanted)
+    _enable(v2.own, wanted, cure)
     groups = _make_groups(2, {"cg2": v2.own}, name)
-    _enable(groups.directories["cg2"], wanted)
+    _enable(groups.directories["cg2"], wanted, cure)
     return groups
 
 
@@ -195,7 +232,7 @@ def _move_to_supervisor(own: Path) -> None:
     (supervisor / "cgroup.procs").write_text("0")
 
 
-def _enable(group: Path, controllers: Sequence[str]) -> None:
+def _enable(group: Path, controllers: Sequence[str], cure: str) -> None:
     try:
         (group / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
     except OSError as exc:
@@ -204,7 +241,7 @@ def _enable(group: Path, controllers: Sequence[str]) -> None:
         others = (group / "cgroup.procs").read_text().split()
         raise HostError(
             f"the cgroup {group} holds other processes (pid {', '.join(others[:5])}), so it cannot "
-            f"have controllers for jobs: give sandboxd a cgroup of its own: {_DELEGATE_HINT}"
+            f"have controllers for jobs: give sandboxd a cgroup of its own: {cure}"
         ) from exc
 
 

@@ -13,6 +13,7 @@ from sandboxd.cgroups import Groups
 from sandboxd.engine.helper import HELPER
 from sandboxd.engine.jobs import Engine
 from sandboxd.errors import HostError
+from sandboxd.weaker import Weaker
 
 _SELFTEST_TIMEOUT_S: Final = 20.0
 _HELPER_TIMEOUT_S: Final = 10.0
@@ -73,20 +74,29 @@ def parse(text: str) -> list[Feature]:
 class Checker:
     """Answers ``server.check``. One check runs at a time, because its jobs take places."""
 
-    def __init__(self, engine: Engine, kernel: KernelCheck, groups: Groups, probe: bytes) -> None:
+    def __init__(
+        self, engine: Engine, kernel: KernelCheck, groups: Groups, probe: bytes, weaker: Weaker
+    ) -> None:
         self._engine = engine
         self._kernel = kernel
         self._groups = groups
         self._probe = probe
+        self.weaker = weaker
         self._lock = trio.Lock()
 
     async def report(self) -> dict[str, object]:
-        """``{ok, features}``: the kernel's part, the controllers, and the self test, run now."""
+        """``{ok, features, privileges, weaker}``: the kernel's part, the controllers, and the self
+        test, run now; what the mode of privileges costs."""
         async with self._lock:
             features = await trio.to_thread.run_sync(self._kernel.features)
             features = features + self._controllers() + await self._limits()
         ok = all(feature.ok for feature in features if feature.required)
-        return {"ok": ok, "features": [asdict(feature) for feature in features]}
+        return {
+            "ok": ok,
+            "features": [asdict(feature) for feature in features],
+            "privileges": self.weaker.mode,
+            "weaker": self.weaker.sentences(),
+        }
 
     def _controllers(self) -> list[Feature]:
         return [

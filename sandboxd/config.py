@@ -17,9 +17,9 @@ from msgspec import Meta
 
 from sandboxd import tomlfile
 from sandboxd.errors import ConfigError
+from sandboxd.protocol import places
 
 DEFAULT_FILE: Final = Path("/etc/sandboxd/sandboxd.toml")
-DEFAULT_SOCKET: Final = "/run/sandboxd/sandboxd.sock"
 DEFAULT_STATE: Final = "/var/lib/sandboxd"
 
 _PREFIX: Final = "SANDBOXD_"
@@ -107,7 +107,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Everything an administrator decides. Validated once, here; trusted everywhere else."""
 
     # The socket.
-    socket: str = DEFAULT_SOCKET
+    socket: str = places.SYSTEM_SOCKET
     socket_mode: Annotated[int, Meta(ge=0, le=0o777)] = 0o660
     socket_group: str = "sandboxd"
     allowed_uids: tuple[Uid, ...] = ()
@@ -191,16 +191,22 @@ def load(
     file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     flags: Mapping[str, Any] | None = None,
+    *,
+    rootless: bool = False,
 ) -> Config:
     """Build the configuration, or raise ConfigError naming the source and the key.
 
-    ``file`` must exist when given; without it the default file is read if there is one.
+    ``file`` must exist when given; without it the default file is read if there is one. With
+    ``rootless`` what is the machine's by default is the user's own.
     """
     name = environ.get("SANDBOXD_CONFIG", "")
     path = file or (Path(name) if name else None)
+    usual = Path(places.user_configuration(environ), DEFAULT_FILE.name)
+    usual = usual if rootless else DEFAULT_FILE
     merged: dict[str, Any] = {}
     for where, values in (
-        (str(path or DEFAULT_FILE), _read(path)),
+        ("usual places", _of_user(environ) if rootless else {}),
+        (str(path or usual), _read(path, usual)),
         ("environment", _from_environment(environ)),
         ("command line", dict(flags or {})),
     ):
@@ -211,9 +217,17 @@ def load(
     return config
 
 
-def _read(path: Path | None) -> dict[str, Any]:
+def _of_user(environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "socket": places.user_socket(environ),
+        "state_directory": places.user_state(environ),
+        "runtimes_directory": f"{places.user_configuration(environ)}/runtimes",
+    }
+
+
+def _read(path: Path | None, usual: Path) -> dict[str, Any]:
     try:
-        with open(path or DEFAULT_FILE, "rb") as file:
+        with open(path or usual, "rb") as file:
             return tomllib.load(file)
     except FileNotFoundError:
         if path is None:
@@ -224,7 +238,7 @@ def _read(path: Path | None) -> dict[str, Any]:
             return {}
         raise ConfigError(f"{path}: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path or DEFAULT_FILE}: {exc}") from exc
+        raise ConfigError(f"{path or usual}: {exc}") from exc
 
 
 _TABLES: Final = ("limits", "max_limits")

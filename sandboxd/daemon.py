@@ -1,7 +1,8 @@
 """The life of the daemon: start-up in order, serving, orderly end.
 
-As root: read the configuration, make the cgroups, bind the socket, start the helper. Then give up
-every privilege, for good. Without: prove by the self test that the limits hold, say READY, serve.
+As root, of the host or of a user namespace: read the configuration, make the cgroups, bind the
+socket, start the helper. Then give up every privilege, for good. Without: prove by the self test
+that the limits hold, say READY, serve.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from typing import Final
 
 import trio
 
-from sandboxd import cgroups, listener, privileges, selftest, state, systemd, warm
+from sandboxd import cgroups, listener, privileges, rootless, selftest, state, systemd, warm
 from sandboxd.cgroups import Groups
 from sandboxd.check import Checker, KernelCheck, start_kernel_check
 from sandboxd.config import Config
@@ -30,11 +31,13 @@ from sandboxd.listener import Listener
 from sandboxd.logs import fields
 from sandboxd.packages.installed import Packages
 from sandboxd.privileges import Identity
+from sandboxd.rootless import User
 from sandboxd.runtimes.cache import Cache
 from sandboxd.runtimes.catalog import Catalog
 from sandboxd.runtimes.loader import Sources
 from sandboxd.server import Server
 from sandboxd.state import State
+from sandboxd.weaker import Weaker
 
 _log = logging.getLogger("sandboxd")
 
@@ -56,6 +59,8 @@ class Started:
     """What was made with root's privileges."""
 
     config: Config
+    user: User | None
+    """Who started the daemon without being root."""
     groups: Groups
     keeper: Keeper
     kernel: KernelCheck
@@ -72,14 +77,20 @@ def acquire(config: Config, *, listen: bool, keep: bool) -> Started:
     """
     _open_standard_descriptors()
     _raise_descriptor_limit()
-    identity = _identity(config)
+    user = rootless.find_user() if rootless.is_needed() else None
+    if user is not None:
+        config = rootless.serve_alone(config, user)
     readonly = config.readonly_directories()
     probe = selftest.read_probe()
     runtimes = Sources(config.runtimes_directory)
-    kept = state.prepare(config.state_directory, identity, write=keep)
-    groups = cgroups.prepare()
+    # Without root only from outside of a new namespace can what a dead daemon left be killed.
+    groups = cgroups.prepare(user=user.name if user else "")
     sock = None
     try:
+        if user is not None:
+            rootless.enter_namespaces(user)
+        identity = _identity(config, user)
+        kept = state.prepare(config.state_directory, identity, write=keep)
         if listen:
             sock = _listener(config, identity)
         kernel = start_kernel_check()
@@ -89,10 +100,10 @@ def acquire(config: Config, *, listen: bool, keep: bool) -> Started:
             sock.close()
         groups.remove()
         raise
-    started = Started(config, groups, keeper, kernel, sock, probe, kept, runtimes)
+    started = Started(config, user, groups, keeper, kernel, sock, probe, kept, runtimes)
     _schedule()
     try:
-        _drop(identity)
+        privileges.drop(identity)
         _check_reachable(config, kept)
         kept.clean()
     except BaseException:
@@ -110,7 +121,7 @@ def release(started: Started) -> None:
         started.keeper.process.wait(_KEEPER_TIMEOUT_S)
 
 
-def _listener(config: Config, identity: Identity | None) -> Listener:
+def _listener(config: Config, identity: Identity) -> Listener:
     try:
         passed = systemd.listen_fds()
     except OSError as exc:
@@ -118,17 +129,11 @@ def _listener(config: Config, identity: Identity | None) -> Listener:
     return listener.adopt(passed) if passed else listener.bind(config, identity)
 
 
-def _identity(config: Config) -> Identity | None:
-    if os.geteuid() != 0:
-        return None
+def _identity(config: Config, user: User | None) -> Identity:
+    """Whose privileges are left. An ordinary user is root of the namespace by name only."""
+    if user is not None:
+        return Identity(0, 0)
     return privileges.choose_identity(config.user, fallback_uid=config.uid_base - 1)
-
-
-def _drop(identity: Identity | None) -> None:
-    if identity is None:
-        privileges.forbid_new_privileges()
-    else:
-        privileges.drop(identity)
 
 
 def _check_reachable(config: Config, kept: State) -> None:
@@ -197,7 +202,8 @@ class Daemon:
         self._lifeline = lifeline
         self.state = started.state
         self.engine = Engine(started.config, started.keeper)
-        self.checker = Checker(self.engine, started.kernel, started.groups, started.probe)
+        weaker = Weaker(started.user, started.config, started.groups, started.keeper.process.pid)
+        self.checker = Checker(self.engine, started.kernel, started.groups, started.probe, weaker)
         cache = Cache(str(self.state.root), writable=self.state.writable)
         self.runtimes = Catalog(started.config, self.engine, started.runtimes, cache)
         self.environments = Environments(self.state, self.engine.roots, started.config.env)

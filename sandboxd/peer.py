@@ -29,7 +29,7 @@ class Peer:
             raise RequestError(
                 PERMISSION_DENIED,
                 f"uid {self.uid} may not run jobs; see allowed_uids and allowed_gids in "
-                "sandboxd.toml",
+                "sandboxd.toml (without root it serves only the user who started it)",
             )
 
     def require_admin(self) -> None:

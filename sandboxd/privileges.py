@@ -14,9 +14,16 @@ from sandboxd.errors import ConfigError, HostError
 
 # linux/prctl.h
 _PR_CAPBSET_DROP = 24
+_PR_SET_SECUREBITS = 28
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# linux/securebits.h: uid 0 gets nothing by an execve or by becoming 0, each with its lock; and no
+# capability is kept when the uid changes.
+_SECUREBITS = 0b1110_1111
+# linux/capability.h
+_CAPABILITY_VERSION_3 = 0x20080522
 
 _CAPABILITY_FIELDS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
@@ -50,22 +57,26 @@ def drop(identity: Identity) -> None:
     Must run before any thread is started: capabilities belong to threads.
     """
     libc = ctypes.CDLL(None, use_errno=True)
+    # These two need CAP_SETPCAP. Without it they stay as they are, which no_new_privs makes moot.
+    libc.prctl(_PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)
     for capability in range(_last_capability() + 1):
-        # Needs CAP_SETPCAP. Without it the bounding set stays, which no_new_privs makes moot.
         libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     os.setgroups([])
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
-    forbid_new_privileges()
+    _empty_sets(libc)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
     verify()
 
 
-def forbid_new_privileges() -> None:
-    """No execve of this process or its children will ever add a privilege."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+def _empty_sets(libc: ctypes.CDLL) -> None:
+    """Whoever stays uid 0, that of a user namespace, has not lost them by changing the uid."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    none = (ctypes.c_uint32 * 6)()
+    if libc.capset(header, none) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def verify() -> None:

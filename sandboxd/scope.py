@@ -1,16 +1,23 @@
 """A cgroup of one's own for a daemon that a person starts, on a machine with pure cgroup v2.
 
 A group that has controllers for its children may hold no process there, so the daemon cannot make
-its jobs' groups in that of the shell it was started from. systemd gives it a scope: a group that
-is delegated to this one process, and gone when it ends.
+its jobs' groups in that of the shell it was started from; to that of an ordinary user's session it
+may not write at all. systemd gives it a scope: a group that is delegated to this one process, and
+gone when it ends.
 """
 
 import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Final
 
 from sandboxd import cgroups
+from sandboxd.protocol import places
+
+# Set for the second execution: a scope that does not help is not asked for again.
+_ENTERED: Final = "SANDBOXD_SCOPE_ENTERED"
+_OPTIONS: Final = ("--scope", "--quiet", "--collect", "-pDelegate=yes", "-pTasksMax=infinity")
 
 
 def enter() -> None:
@@ -19,22 +26,37 @@ def enter() -> None:
     Returns where that is not needed, or not possible: what is missing is then said by whoever
     prepares the cgroups. Must be called before anything was taken from the environment.
     """
-    if os.geteuid() != 0 or not Path("/run/systemd/system").is_dir() or not _is_shared():
+    entered = os.environ.pop(_ENTERED, "")
+    if entered or not Path("/run/systemd/system").is_dir() or not _is_wanted():
         return
     systemd_run = shutil.which("systemd-run")
-    if systemd_run is not None:
-        options = ["--scope", "--quiet", "--collect", "-pDelegate=yes", "-pTasksMax=infinity"]
-        command = [systemd_run, *options, "--", sys.executable, *sys.orig_argv[1:]]
+    manager = _manager()
+    if systemd_run is not None and manager is not None:
+        os.environ[_ENTERED] = "1"
+        command = [systemd_run, *manager, *_OPTIONS, "--", sys.executable, *sys.orig_argv[1:]]
         os.execv(systemd_run, command)
 
 
-def _is_shared() -> bool:
-    """Whether our group has controllers we need, and other processes in it."""
+def _manager() -> list[str] | None:
+    """The option that names who gives the scope; None when nobody can be reached."""
+    if os.geteuid() == 0:
+        return []
+    runtime = places.runtime_directory(os.environ)
+    if not any(Path(runtime, name).exists() for name in ("systemd/private", "bus")):
+        return None
+    # Where it is missing, as after su, systemd-run would not find the manager.
+    os.environ["XDG_RUNTIME_DIR"] = runtime
+    return ["--user"]
+
+
+def _is_wanted() -> bool:
+    """Whether our group has controllers we need, and other processes in it, or is not ours."""
     hierarchies = cgroups.find_hierarchies()
     if any("memory" in item.controllers for item in hierarchies):
         return False
     for item in hierarchies:
         if item.version == 2 and (item.own / "cgroup.type").exists():
             members = (item.own / "cgroup.procs").read_text().split()
-            return any(pid != str(os.getpid()) for pid in members)
+            is_shared = any(pid != str(os.getpid()) for pid in members)
+            return is_shared or not os.access(item.own, os.W_OK)
     return False

@@ -214,6 +214,7 @@ class Server:
             "limits": config.limits,
             "max_limits": config.max_limits,
             "cgroup": hello.cgroup_version if hello else None,
+            "privileges": self._checker.weaker.mode,
             "modes": ["recycled", "fresh"] if recycles else ["fresh"],
             "mounts": {name: mount.target for name, mount in config.mounts.items()},
             "env": dict(config.env),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support import requirements
+from support import requirements, rootless
 from support.daemon import Daemon, running
 
 # sandboxd_client is imported where it is used: tests of other parts run without it.
@@ -23,6 +23,8 @@ SETTINGS = {
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes some seconds; leave out with -m 'not slow'")
+    if rootless.ACTIVE:
+        rootless.connect_as_owner()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -64,6 +64,7 @@ def text(report: Mapping[str, Any]) -> str:
         lines.append(f"{word.ljust(9)}{feature['name'].ljust(width)}{feature['detail']}".rstrip())
         if not feature["ok"] and feature["hint"]:
             lines.append(f"{'':9}{feature['hint']}")
+    lines += [f"weaker than under root: {sentence}" for sentence in report.get("weaker", ())]
     lines.append("Everything that is required is there." if report["ok"] else _missing(features))
     return printable("\n".join(lines)) + "\n"
 

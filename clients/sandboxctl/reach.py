@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from sandboxctl.plain import Unpacker, pack
+from sandboxd.protocol.places import find_socket
 from sandboxd_client._connection import DEFAULT_SOCKET, SOCKET_VARIABLE, Connection
 from sandboxd_client.errors import DaemonUnreachable
 
@@ -25,7 +26,7 @@ def named_socket(command: Command, stdio: Stdio) -> str | None:
 
 def connect(command: Command, stdio: Stdio) -> Connection:
     """A connection to the daemon. Raises DaemonUnreachable."""
-    return _connect(named_socket(command, stdio) or DEFAULT_SOCKET)
+    return _connect(named_socket(command, stdio) or find_socket(stdio.environ))
 
 
 def _connect(path: str) -> Connection:

@@ -12,6 +12,7 @@ from _socket import AF_UNIX, MSG_DONTWAIT, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM
 from _socket import socket as Socket
 from sys import byteorder
 
+from sandboxd.protocol import places
 from sandboxd_client._wire import Wire
 from sandboxd_client.errors import ConnectionLost, DaemonUnreachable
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from sandboxd_client._wire import Codec, Notification, Response
 
-DEFAULT_SOCKET = "/run/sandboxd/sandboxd.sock"
+DEFAULT_SOCKET = places.SYSTEM_SOCKET
 SOCKET_VARIABLE = "SANDBOXD_SOCKET"
 # One read takes a whole pipe's worth of output (64 KiB) with the message around it.
 RECEIVE_BYTES = 128 * 1024
@@ -31,8 +32,9 @@ SURELY_TAKEN_BYTES = 96 * 1024
 
 
 def find_socket(path: str | None = None) -> str:
-    """Where the daemon listens: `path`, else $SANDBOXD_SOCKET, else the default."""
-    return path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
+    """Where the daemon listens: `path`, else $SANDBOXD_SOCKET, else the machine's daemon; without
+    one, the user's own."""
+    return path or os.environ.get(SOCKET_VARIABLE) or places.find_socket()
 
 
 def rights(fds: Sequence[int]) -> list[tuple[int, int, bytes]]:

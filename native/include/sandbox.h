@@ -26,6 +26,7 @@ enum {
     SBX_MAX_MOUNTS = 32, /* extra read-only directories; one bit each in sbx_job.mounts */
     SBX_MAX_ROOTS = 256, /* root file systems besides the host's */
     SBX_MAX_SLOTS = 1024,
+    SBX_SLOT_UIDS = 3, /* host ids of a slot */
 };
 
 enum sbx_type {

@@ -34,7 +34,7 @@ static int write_proc(pid_t pid, const char *name, const char *text) {
  */
 static int write_maps(pid_t pid, const struct slot_plan *plan) {
     char map[128];
-    unsigned first = plan->config->uid_base + SLOT_UIDS * plan->index;
+    unsigned first = plan->config->uid_base + SBX_SLOT_UIDS * plan->index;
     snprintf(map, sizeof map, "%u %u 1\n%u %u 1\n%u %u 1\n", INIT_UID, first, JOB_UID, first + 1,
              GUEST_UID, first + 2);
     if (write_proc(pid, "uid_map", map) < 0 || write_proc(pid, "gid_map", map) < 0)

@@ -33,8 +33,6 @@ enum {
     /* Linux 5.12: mount_setattr, the last call the helper cannot do without. */
     KERNEL_MAJOR = 5,
     KERNEL_MINOR = 12,
-    /* The uids a slot's namespace maps are far from every real account; any two do here. */
-    TRIAL_UID = 1u << 30,
 };
 
 /* What a trial found; shared with its child. */
@@ -94,6 +92,29 @@ static void try_kernel(struct finding *finding) {
         finding->error = -1;
 }
 
+/* The middle of the last range of ids that our namespace has, of which any three do for a trial:
+ * far from every account. 0 where there are none beside our own. */
+static unsigned trial_id(const char *map) {
+    char text[16384];
+    unsigned first = 0, outside = 0, count = 0;
+    autoclose int fd = open(map, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    text[n < 0 ? 0 : n] = '\0';
+    for (const char *line = text; line && *line; line = strchr(line, '\n'), line += line != NULL)
+        if (sscanf(line, "%u %u %u", &first, &outside, &count) != 3)
+            return 0;
+    return count < 3 ? 0 : first + count / 2 - 1;
+}
+
+/* Whether the ids we see are not the host's. */
+static bool in_user_namespace(void) {
+    char line[64];
+    unsigned first = 0, outside = 0, count = 0;
+    if (!read_line("/proc/self/uid_map", line, sizeof line))
+        return false;
+    return sscanf(line, "%u %u %u", &first, &outside, &count) == 3 && count != UINT32_MAX;
+}
+
 static void try_capabilities(struct finding *finding) {
     static const struct {
         unsigned number;
@@ -105,7 +126,7 @@ static void try_capabilities(struct finding *finding) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2] = {{0}, {0}};
     MUST(syscall(SYS_capget, &header, data), "capget");
-    tell(finding, "root");
+    tell(finding, in_user_namespace() ? "root of a user namespace" : "root");
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         if (!(data[0].effective & CAP_TO_MASK(needed[i].number))) {
             finding->error = -1;
@@ -166,13 +187,19 @@ _Noreturn static void use_mapping(int go) {
     _exit(setresgid(JOB_UID, JOB_UID, JOB_UID) < 0 || setresuid(JOB_UID, JOB_UID, JOB_UID) < 0);
 }
 
+static int map_three(const char *process, const char *name, unsigned id) {
+    char map[128];
+    (void)snprintf(map, sizeof map, "%d %u 1\n%d %u 1\n%d %u 1\n", INIT_UID, id, JOB_UID, id + 1,
+                   GUEST_UID, id + 2);
+    return write_map(process, name, map);
+}
+
 static int map_users(pid_t pid) {
     char process[16];
-    char map[128];
     (void)snprintf(process, sizeof process, "%d", (int)pid);
-    (void)snprintf(map, sizeof map, "%d %u 1\n%d %u 1\n%d %u 1\n", INIT_UID, TRIAL_UID, JOB_UID,
-                   TRIAL_UID + 1, GUEST_UID, TRIAL_UID + 2);
-    return write_map(process, "uid_map", map) < 0 ? -1 : write_map(process, "gid_map", map);
+    if (map_three(process, "uid_map", trial_id("/proc/self/uid_map")) < 0)
+        return -1;
+    return map_three(process, "gid_map", trial_id("/proc/self/gid_map"));
 }
 
 static void try_user_mapping(struct finding *finding) {
@@ -419,7 +446,7 @@ static const struct feature features[] = {
     {"apparmor_userns", false, try_apparmor,
      "only root may make user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0"},
     {"user_mapping", true, try_user_mapping,
-     "the helper needs CAP_SETUID and CAP_SETGID, and uids from 2^30 on in its own namespace"},
+     "the helper needs CAP_SETUID and CAP_SETGID, and in a user namespace ids besides its own"},
     {"mount_api", true, try_mount_api, KERNEL_HINT "the mount API calls"},
     {"proc", true, try_proc,
      "a fully visible /proc is needed on the host; in a container run it without masked paths"},

@@ -207,8 +207,10 @@ static int build(struct init *init, struct fault *fault) {
     (void)setpriority(PRIO_PROCESS, 0, 0); /* needs no right, as the helper is above that */
     (void)umask(
         INIT_UMASK); /* whatever the administrator's is: the job must be able to look around */
-    if (be_root_of_namespace(fault) < 0 || prepare_namespaces(init, fault) < 0 ||
-        root_build(init->plan, init->tree, &init->root, fault) < 0)
+    struct sources sources;
+    if (root_open_sources(init->plan, &sources, fault) < 0 || be_root_of_namespace(fault) < 0 ||
+        prepare_namespaces(init, fault) < 0 ||
+        root_build(init->plan, init->tree, &sources, &init->root, fault) < 0)
         return -1;
     close_fd(&init->tree);
     if (take_standard_fds(init->root.null) < 0) /* instead of the host's */

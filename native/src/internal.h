@@ -27,7 +27,6 @@ enum {
     INIT_UID = 0, /* this and the next two: in the slot's user namespace */
     JOB_UID = 1000,
     GUEST_UID = 1001, /* of a job that must not touch what is another's in its slot */
-    SLOT_UIDS = 3,    /* host ids of a slot */
     INIT_UMASK = 022,
     MAX_READONLY = 64,
     MAX_FDS = 5,          /* most descriptors in one message */
@@ -208,7 +207,18 @@ struct root {
     int null;               /* /dev/null */
 };
 
-int root_build(const struct slot_plan *plan, int tree, struct root *ret, struct fault *fault);
+/* The host's directories that a slot shows, opened in its mount namespace. */
+struct sources {
+    int readonly[MAX_READONLY];
+    int mounts[SBX_MAX_MOUNTS];
+};
+
+/* For init before it changes its uid: by then a directory may be beyond its reach, such as those in
+ * the home of the user who runs sandboxd without root. What a job sees begins at the directory. */
+int root_open_sources(const struct slot_plan *plan, struct sources *ret, struct fault *fault);
+/* Closes the sources, unless it fails. */
+int root_build(const struct slot_plan *plan, int tree, struct sources *sources, struct root *ret,
+               struct fault *fault);
 int tmpfs_resize(int mount, uint64_t bytes, uint32_t inodes);
 
 /* ---- init.c ---- */

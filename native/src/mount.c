@@ -136,19 +136,13 @@ static int add_top_level(int root, const char *name) {
     return directory < 0 ? -1 : bind_readonly(root, directory, name);
 }
 
-/* The host's directories, opened before the new root covers /tmp, where one of them may be. */
-struct sources {
-    int readonly[MAX_READONLY];
-    int mounts[SBX_MAX_MOUNTS];
-};
-
 /* What has a target of its own is in a directory of sandboxd, which could make it a link. */
 static int open_source(const struct extra_mount *mount) {
     return open(mount->source,
                 O_PATH | O_CLOEXEC | (mount->source == mount->target ? 0 : O_NOFOLLOW));
 }
 
-static int open_sources(const struct config *config, uint32_t mounts, struct sources *ret) {
+static int open_all(const struct config *config, uint32_t mounts, struct sources *ret) {
     for (unsigned i = 0; i < config->readonly_count; i++)
         if ((ret->readonly[i] = open_source(&config->readonly[i])) < 0)
             return -1;
@@ -159,6 +153,10 @@ static int open_sources(const struct config *config, uint32_t mounts, struct sou
             return -1;
     }
     return 0;
+}
+
+int root_open_sources(const struct slot_plan *plan, struct sources *ret, struct fault *fault) {
+    return open_all(plan->config, plan->mounts, ret) < 0 ? fail(fault, SBX_STEP_MOUNT) : 0;
 }
 
 static void close_sources(const struct config *config, struct sources *sources) {
@@ -369,20 +367,18 @@ static int enter_root(int root, int dev, bool environment) {
     return sys_mount_setattr(root, "", AT_EMPTY_PATH, &readonly);
 }
 
-int root_build(const struct slot_plan *plan, int tree, struct root *ret, struct fault *fault) {
+int root_build(const struct slot_plan *plan, int tree, struct sources *sources, struct root *ret,
+               struct fault *fault) {
     const struct config *config = plan->config;
     const bool environment = tree >= 0;
-    struct sources sources;
-    if (open_sources(config, plan->mounts, &sources) < 0)
-        return fail(fault, SBX_STEP_MOUNT);
     autoclose int root = make_root(tree);
     autoclose int dev = root < 0 ? -1 : make_dev(root, environment);
     if (dev < 0)
         return fail(fault, SBX_STEP_ROOT);
-    if ((environment ? add_packages(root, config, &sources)
-                     : add_directories(root, config, &sources)) < 0)
+    if ((environment ? add_packages(root, config, sources)
+                     : add_directories(root, config, sources)) < 0)
         return fail(fault, SBX_STEP_MOUNT);
-    close_sources(config, &sources);
+    close_sources(config, sources);
     if (!environment && (add_etc(root) < 0 || symlinkat("work/task", root, "task") < 0))
         return fail(fault, SBX_STEP_ROOT);
     if (add_dev(dev) < 0)

@@ -21,6 +21,7 @@ INLINE_BLOB: Final[int] = lib.SBX_INLINE_BLOB
 INLINE_OUTPUT: Final[int] = lib.SBX_INLINE_OUTPUT
 MAX_MOUNTS: Final[int] = lib.SBX_MAX_MOUNTS
 MAX_SLOTS: Final[int] = lib.SBX_MAX_SLOTS
+SLOT_UIDS: Final[int] = lib.SBX_SLOT_UIDS
 MAX_ROOTS: Final[int] = lib.SBX_MAX_ROOTS
 
 MSG_JOB: Final[int] = lib.SBX_MSG_JOB

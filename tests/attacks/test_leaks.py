@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sandboxd_client import Client, Result
+from support import rootless
 from support.daemon import Daemon, running
 from support.jobs import MIB, SECOND, job, run, run_ok
 
@@ -191,6 +192,7 @@ def test_inputs_of_other_jobs_are_invisible(client: Client) -> None:
 TENANTS = range(65500, 65506)
 
 
+@rootless.other_users
 def test_sandbox_never_passes_to_another_tenant(require_sandbox: None) -> None:
     """X7: the first job of each user is in a sandbox nobody used before; packet counters, which
     are not set back, would show one that was."""

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from sandboxd_client import Client, RequestError
-from support.daemon import Daemon, running
+from support import rootless
+from support.daemon import Daemon, running, take_uids
 from support.jobs import MS, SECOND, Stopwatch, job, run
 from support.programs import SOURCES, report
 from support.requirements import CLEAN_ENVIRONMENT, missing_compiler, skip
@@ -52,9 +53,11 @@ def started_oddly(change: Callable[[], Any]) -> Iterator[str]:
     directory.chmod(0o755)
     reader, writer = os.pipe()
     variables = {"SANDBOXD_READY_FD": str(writer), "SANDBOXD_STATE_DIRECTORY": f"{directory}/state"}
+    command = [sys.executable, "-m", "sandboxd", "--socket", f"{directory}/s", "--jobs", "1"]
+    account = rootless.Account(take_uids(), directory) if rootless.ACTIVE else None
     process = subprocess.Popen(
-        [sys.executable, "-m", "sandboxd", "--socket", f"{directory}/s", "--jobs", "1"],
-        env=CLEAN_ENVIRONMENT | variables,
+        account.command(*command) if account else command,
+        env=CLEAN_ENVIRONMENT | (account.environment if account else {}) | variables,
         pass_fds=(writer,),
         stderr=subprocess.DEVNULL,
         preexec_fn=change,
@@ -71,6 +74,8 @@ def started_oddly(change: Callable[[], Any]) -> Iterator[str]:
         if process.poll() is None:
             process.kill()
             process.wait()
+        if account:
+            account.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -80,7 +85,7 @@ def test_started_in_an_odd_state(client: Client, state: str) -> None:
     no descriptor, directory, mask, signal or limit."""
     expected = report(run(client, "show_job").stdout)
     with started_oddly(ODD[state]) as path, Client(path) as odd:
-        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+        assert stat.S_IMODE(os.stat(path).st_mode) == (0o600 if rootless.ACTIVE else 0o660)
         # A hard limit that is lower than a job's holds for the job as well.
         own = dict.fromkeys(("fsize", "stack"), "")
         assert report(run(odd, "show_job").stdout) | own == expected | own

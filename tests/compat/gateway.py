@@ -10,13 +10,13 @@ import re
 import select
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support import rootless
 from support.requirements import CLEAN_ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Gateway:
             notify.bind(address)
             with open(self.log, "wb") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "sandboxd_rest", "--bind", bind, *args],
+                    [*rootless.python_module("sandboxd_rest"), "--bind", bind, *args],
                     stdin=subprocess.DEVNULL,
                     stderr=log,
                     cwd="/",

@@ -38,7 +38,7 @@ def exposures(unit: str) -> list[dict[str, object]]:
 
 
 def test_the_files_are_well_formed() -> None:
-    for file in UNITS.glob("sandboxd*.*"):
+    for file in (*UNITS.glob("sandboxd*.*"), *UNITS.glob("user/*")):
         parser = RawConfigParser(strict=False, comment_prefixes="#")
         parser.read_string(file.read_text())
         assert "Unit" in parser, file
@@ -98,6 +98,16 @@ def test_no_job_inherits_a_filter() -> None:
         "ProtectKernelModules", "ProtectKernelTunables", "ProtectKernelLogs",
     }  # fmt: skip
     assert not filters & settings("sandboxd.service").keys()
+
+
+def test_the_user_unit_lets_its_ids_be_mapped() -> None:
+    """newuidmap is set-user-id, and a namespace that systemd makes would have one id only."""
+    found = settings("user/sandboxd.service")
+    assert found["Delegate"] == ["yes"]
+    assert found.keys() <= settings("sandboxd.service").keys()
+    hardening = {name for name in found if name.startswith(("Private", "Protect", "Restrict"))}
+    assert not hardening - {"RestartPreventExitStatus", "RestartSec"}
+    assert not {"NoNewPrivileges", "SystemCallFilter", "CapabilityBoundingSet"} & found.keys()
 
 
 def test_the_gateway_has_no_privilege() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd_client import Client
-from support import host, invariants
+from support import host, invariants, rootless
 from support.daemon import Daemon, running
 from support.jobs import job
 from support.requirements import CLEAN_ENVIRONMENT
@@ -140,7 +140,7 @@ def test_the_next_start_removes_what_a_power_cut_would_leave() -> None:
                 os.kill(pid, signal.SIGKILL)
         dead.process.wait()
         # Where systemd made a scope for the daemon it has removed all of it by now.
-        with running(jobs=1):
+        with running(jobs=1, heir_of=dead):
             assert host.cgroups(dead.group) == []
 
 
@@ -294,6 +294,7 @@ def test_private_daemon_says_why_it_does_not_start(tmp_path: Path) -> None:
     private.hang_up()
 
 
+@rootless.starts_its_own
 def test_private_daemon_serves_nobody_else(public: Path) -> None:
     """Not even one who got at the socket."""
     private = Private(public)
@@ -438,6 +439,7 @@ def test_version_and_help() -> None:
     assert "--socket" in run("--help").stdout
 
 
+@rootless.starts_its_own
 def test_standard_descriptors_that_are_closed(tmp_path: Path) -> None:
     """K30: whoever starts the daemon may have closed 0, 1 and 2."""
     reader, writer = os.pipe()

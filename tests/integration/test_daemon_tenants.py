@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from sandboxd_client import Client, RequestError
-from support import invariants
-from support.daemon import Daemon, running
+from support import invariants, rootless
+from support.daemon import Daemon, running, take_uids
 from support.jobs import job
 from support.raw import RawConnection
 from support.requirements import CLEAN_ENVIRONMENT, need_readable_tree
@@ -31,6 +31,8 @@ ALICE, BOB = 70001, 70002
 @pytest.fixture
 def shared() -> Iterator[Daemon]:
     """A daemon that everybody may use, one job at a time."""
+    if rootless.ACTIVE:
+        pytest.skip(rootless.ONE_USER)
     with running(
         jobs=1, socket_mode=0o666, queue_length=64, queue_per_tenant=40, max_connections_per_uid=8
     ) as daemon:
@@ -131,6 +133,7 @@ def test_tenant_is_the_users_own_uid(shared: Daemon) -> None:
     assert int(alice.communicate()[0]) == ALICE
 
 
+@rootless.other_users
 def test_users_who_are_not_allowed() -> None:
     with running(jobs=1, socket_mode=0o666, allowed_uids=[BOB]) as daemon:
         script = (
@@ -148,9 +151,13 @@ def few_descriptors() -> Iterator[str]:
     path = str(directory / "s")
     reader, writer = os.pipe()
     command = f"ulimit -n 128; exec {sys.executable} -m sandboxd --private --jobs 1 --socket {path}"
+    account = rootless.Account(take_uids(), directory) if rootless.ACTIVE else None
+    shell = ["sh", "-c", command]
     with subprocess.Popen(
-        ["sh", "-c", command],
-        env=CLEAN_ENVIRONMENT | {"SANDBOXD_READY_FD": str(writer)},
+        account.command(*shell) if account else shell,
+        env=CLEAN_ENVIRONMENT
+        | (account.environment if account else {})
+        | {"SANDBOXD_READY_FD": str(writer)},
         pass_fds=(writer,),
     ) as process:
         os.close(writer)
@@ -158,6 +165,8 @@ def few_descriptors() -> Iterator[str]:
             assert ready.read() == b"READY\n"
         yield path
         process.terminate()
+    if account:
+        account.close()
     shutil.rmtree(directory)
 
 

@@ -34,6 +34,7 @@ AROUND = (
     "usr/lib/systemd/system/sandboxd.socket",
     "usr/lib/systemd/system/sandboxd.slice",
     "usr/lib/systemd/system/sandboxd-rest.service",
+    "usr/lib/systemd/user/sandboxd.service",
     "usr/lib/sysusers.d/sandboxd.conf",
     "usr/lib/tmpfiles.d/sandboxd.conf",
     "usr/share/bash-completion/completions/sandboxctl",

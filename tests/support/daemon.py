@@ -1,5 +1,6 @@
-"""Starts and stops a real daemon, with its helper, as root: `python -m sandboxd`, or the service of
-systemd where the tests run in one's virtual machine."""
+"""Starts and stops a real daemon, with its helper: `python -m sandboxd` as root or (see
+`support.rootless`) as an ordinary user, or the service of systemd where the tests run in one's
+virtual machine."""
 
 import contextlib
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from support import host
+from support import host, rootless
 from support.requirements import CLEAN_ENVIRONMENT
 from support.service import TEMPLATE, Service
 
@@ -41,15 +42,27 @@ class Daemon:
         settings: Mapping[str, Any],
         directory: Path,
         environment: Mapping[str, str] | None = None,
+        *,
+        without_root: bool = rootless.ACTIVE,
+        heir_of: "Daemon | None" = None,
     ) -> None:
+        """``heir_of``: one that is dead, whose user, uids and cgroups this one takes over."""
         self.socket = str(directory / "socket")
         self.log = directory / "log"
-        self.uids = _take_uids()
+        self.uids = heir_of.uids if heir_of else take_uids()
+        """Of the sandboxes."""
+        self._is_heir = heir_of is not None
+        self._account = heir_of._account if heir_of else None
+        if without_root and not heir_of:
+            self._account = rootless.Account(self.uids, directory)
+            self.uids = self._account.subordinate
+        elif self._account:
+            self._account.take(directory)
         config = directory / "sandboxd.toml"
         config.write_text(
             _toml(
                 {
-                    "uid_base": self.uids.start,
+                    **({} if without_root else {"uid_base": self.uids.start}),
                     "state_directory": str(directory / "state"),
                     "runtimes_directory": str(directory / "runtimes"),
                     "detect_at_start": False,  # It keeps the machine busy for a while.
@@ -59,7 +72,7 @@ class Daemon:
         )
         variables = dict(environment or {})
         self.process: subprocess.Popen[bytes] | Service
-        if TEMPLATE:
+        if TEMPLATE and not self._account:
             self.process = self._as_service(directory, variables)
         else:
             self.process = self._as_child(directory, variables)
@@ -77,21 +90,25 @@ class Daemon:
         self, directory: Path, environment: Mapping[str, str]
     ) -> "subprocess.Popen[bytes]":
         with _notify_socket(directory) as notify, open(self.log, "wb") as log:
+            config = str(directory / "sandboxd.toml")
+            command = [sys.executable, "-m", "sandboxd", "--config", config]
+            command += ["--socket", self.socket]
             process = subprocess.Popen(
-                [*_OWN_MOUNTS, sys.executable, "-m", "sandboxd",
-                 "--config", str(directory / "sandboxd.toml"), "--socket", self.socket],
+                self._account.command(*command) if self._account else [*_OWN_MOUNTS, *command],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 cwd="/",
                 env=CLEAN_ENVIRONMENT
+                | (self._account.environment if self._account else {})
                 | {"NOTIFY_SOCKET": str(directory / "notify")}
                 | environment,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             try:
                 self._await_ready(process.pid, notify)
             except BaseException:
                 _end(process)
+                self._leave_account()
                 raise
         return process
 
@@ -118,10 +135,16 @@ class Daemon:
         """The name of the daemon's cgroup in every hierarchy."""
         return f"sandboxd-{self.pid}"
 
+    @property
+    def owner(self) -> int:
+        """The uid of the helper: root's, or the user's who started the daemon."""
+        return self._account.uid if self._account else 0
+
     def helpers(self) -> list[int]:
-        """The keeper and its worker: what has the helper's name and is root."""
+        """The keeper and its worker: what has the helper's name and is its owner's."""
         tree = host.descendants(self.pid)
-        return [pid for pid in tree if host.effective_uid(pid) == 0 and not host.is_zombie(pid)]
+        owned = [pid for pid in tree if host.effective_uid(pid) == self.owner]
+        return [pid for pid in owned if not host.is_zombie(pid)]
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")
@@ -133,17 +156,27 @@ class Daemon:
         self._guard.wait()
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
+        self._leave_account()
         return status
+
+    def _leave_account(self) -> None:
+        if self._account and not self._is_heir:
+            self._account.close()
 
 
 @contextlib.contextmanager
-def running(environment: Mapping[str, str] | None = None, **settings: Any) -> Iterator[Daemon]:
+def running(
+    environment: Mapping[str, str] | None = None,
+    *,
+    heir_of: Daemon | None = None,
+    **settings: Any,
+) -> Iterator[Daemon]:
     """A daemon with these settings, and variables besides, for as long as the block runs."""
     directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
     # The daemon gives up root, and binds its socket before that.
     directory.chmod(0o755)
     try:
-        daemon = Daemon(settings, directory, environment)
+        daemon = Daemon(settings, directory, environment, heir_of=heir_of)
         try:
             yield daemon
         finally:
@@ -167,7 +200,8 @@ def _readable(timeout_s: float, *fds: int) -> list[int]:
     return select.select(fds, [], [], timeout_s)[0]
 
 
-def _take_uids() -> range:
+def take_uids() -> range:
+    """Ids that no other daemon of these tests has."""
     global _next_uid
     first = _next_uid
     _next_uid += _UIDS_EACH

@@ -27,6 +27,7 @@ from sandboxd.runtimes.catalog import Catalog
 from sandboxd.runtimes.loader import Sources
 from sandboxd.server import Server
 from sandboxd.state import State
+from sandboxd.weaker import Weaker
 
 
 @pytest.fixture
@@ -99,7 +100,9 @@ def pipes() -> Iterator[Callable[[], tuple[int, int]]]:
 @pytest.fixture
 def server(config: Config, engine: Engine) -> Iterator[Server]:
     with subprocess.Popen(["true"]) as process, open(os.devnull, "rb") as output:
-        checker = Checker(engine, KernelCheck(process, output), Groups(1, {}), b"")
+        groups = Groups(1, {})
+        weaker = Weaker(None, config, groups, 0)
+        checker = Checker(engine, KernelCheck(process, output), groups, b"", weaker)
         catalog = Catalog(
             config, engine, Sources("/nonexistent"), Cache("/nonexistent", writable=False)
         )

@@ -137,6 +137,31 @@ def test_a_tree_that_cannot_be_written(tree: Tree) -> None:
     assert not (tree.root / "memory" / OWN).exists()
 
 
+def test_who_is_not_root_is_told_the_commands(tree: Tree) -> None:
+    for name in ("memory", "pids", "cpuacct", "cpu"):
+        tree.v1(name)
+    (tree.root / "pids").rmdir()
+    (tree.root / "pids").symlink_to("/proc/self")
+    with pytest.raises(HostError, match="cannot set up the cgroup") as caught:
+        cgroups.prepare(tree.proc, user="alice")
+    groups = " ".join(str(tree.root / name) for name in ("memory", "pids", "cpuacct", "cpu"))
+    assert (
+        f"as root, for your shell: for g in {groups}; do mkdir -p $g/alice; chown alice $g/alice;"
+        f" echo {os.getppid()} >$g/alice/cgroup.procs; done" in str(caught.value)
+    )
+
+
+def test_who_is_not_root_and_has_pure_v2(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tree.v2("/own", "cpu")
+    monkeypatch.setattr(cgroups, "_SYSTEMD", tree.root / "none")
+    with pytest.raises(HostError, match="controller memory is not available") as caught:
+        cgroups.prepare(tree.proc, user="alice")
+    assert f"g={own}/alice; mkdir $g; echo {os.getppid()} >$g/cgroup.procs" in str(caught.value)
+    monkeypatch.setattr(cgroups, "_SYSTEMD", tree.root)
+    with pytest.raises(HostError, match="systemd-run --user --scope -p Delegate=yes sandboxd"):
+        cgroups.prepare(tree.proc, user="alice")
+
+
 def test_groups_of_dead_daemons_are_removed_and_others_left(tree: Tree) -> None:
     memory, pids, cpuacct = (tree.v1(name) for name in ("memory", "pids", "cpuacct"))
     for parent in (memory, pids, cpuacct):

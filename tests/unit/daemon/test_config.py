@@ -187,3 +187,25 @@ def test_the_manual_has_the_limits_right(name: str) -> None:
         for table, text in (("limits", row[1]), ("max_limits", row[2]))
     }
     assert load(environ={}, flags=flags) == Config(), texts
+
+
+def test_a_user_has_places_of_its_own(tmp_path: Path) -> None:
+    environ = {
+        "XDG_CONFIG_HOME": str(tmp_path), "XDG_STATE_HOME": "/s", "XDG_RUNTIME_DIR": "/tmp",
+    }  # fmt: skip
+    config = configuration.load(environ=environ, rootless=True)
+    assert config.socket == "/tmp/sandboxd/sandboxd.sock"
+    assert config.state_directory == "/s/sandboxd"
+    assert config.runtimes_directory == f"{tmp_path}/sandboxd/runtimes"
+
+
+def test_a_user_has_a_file_of_its_own(tmp_path: Path) -> None:
+    environ = {"XDG_CONFIG_HOME": str(tmp_path), "HOME": "/h"}
+    configuration.DEFAULT_FILE.write_text("jobs = 3\n")
+    assert configuration.load(environ=environ).jobs == 3
+    assert configuration.load(environ=environ, rootless=True).jobs == 0
+    file = tmp_path / "sandboxd" / configuration.DEFAULT_FILE.name
+    file.parent.mkdir()
+    file.write_text('jobs = 4\nstate_directory = "/elsewhere"\n')
+    config = configuration.load(environ=environ, rootless=True)
+    assert (config.jobs, config.state_directory) == (4, "/elsewhere")

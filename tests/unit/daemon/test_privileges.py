@@ -36,6 +36,34 @@ def test_nothing_is_left() -> None:
     ]
 
 
+# As the user namespace's root, which sandboxd stays when it was started without root.
+_STAY = """
+import os
+from sandboxd import privileges
+privileges.drop(privileges.Identity(0, 0))
+os.execv("/bin/cat", ["cat", "/proc/self/status"])
+"""
+
+
+@needs_root
+def test_who_stays_root_of_a_namespace_gets_nothing_back_by_an_execve() -> None:
+    wait = 'echo; read -r go && exec "$@"'  # Only what is executed after the maps is root there.
+    with subprocess.Popen(
+        ["unshare", "--user", "sh", "-c", wait, "sh", sys.executable, "-c", _STAY],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/",
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{process.pid}/{name}").write_text("0 0 1\n1 1000000 10")
+        said, _ = process.communicate("go\n")
+    found = dict(line.split(":\t", 1) for line in said.splitlines() if ":\t" in line)
+    assert found["Uid"].split() == ["0", "0", "0", "0"]
+    sets = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    assert [int(found[name], 16) for name in sets] == [0] * 5
+    assert (found["NoNewPrivs"], found["Groups"].split()) == ("1", [])
+
+
 def test_capabilities_are_read_from_the_kernels_words(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tx\nCapInh:\t0\nCapPrm:\t00000000000000ff\nCapBnd:\t1\n")

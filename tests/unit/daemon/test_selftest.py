@@ -12,9 +12,11 @@ from trio.testing import MockClock
 from sandboxd import check, selftest
 from sandboxd.cgroups import Groups
 from sandboxd.check import Checker, KernelCheck
+from sandboxd.config import Config
 from sandboxd.engine import wire
 from sandboxd.engine.jobs import Engine
 from sandboxd.errors import HostError
+from sandboxd.weaker import Weaker
 
 MIB = 1 << 20
 
@@ -175,12 +177,14 @@ def kernel_check(tmp_path: Path, lines: str) -> KernelCheck:
 )
 async def test_report(engine: Engine, peer: Peer, tmp_path: Path, lines: str, ok: bool) -> None:
     groups = Groups(1, {"cg_memory": Path("/m"), "cg_pids": Path("/p")})
-    checker = Checker(engine, kernel_check(tmp_path, lines), groups, b"probe")
+    weaker = Weaker(None, Config(), groups, 0)
+    checker = Checker(engine, kernel_check(tmp_path, lines), groups, b"probe", weaker)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(play, peer)
         report = await checker.report()
         nursery.cancel_scope.cancel()
     assert report["ok"] is ok
+    assert (report["privileges"], report["weaker"]) == ("root", [])
     features = report["features"]
     assert isinstance(features, list)
     names = [feature["name"] for feature in features]
@@ -191,7 +195,9 @@ async def test_report(engine: Engine, peer: Peer, tmp_path: Path, lines: str, ok
 async def test_a_report_when_nothing_can_be_run(
     engine: Engine, peer: Peer, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
-    checker = Checker(engine, kernel_check(tmp_path, ""), Groups(1, {}), b"probe")
+    groups = Groups(1, {})
+    weaker = Weaker(None, Config(), groups, 0)
+    checker = Checker(engine, kernel_check(tmp_path, ""), groups, b"probe", weaker)
 
     async def trouble() -> None:
         await peer.receive()
@@ -205,4 +211,6 @@ async def test_a_report_when_nothing_can_be_run(
             {"name": "limits", "ok": False, "required": True,
              "detail": "no sandbox can be made: no luck", "hint": ""},
         ],
+        "privileges": "root",
+        "weaker": [],
     }  # fmt: skip
