@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from sandboxd.errors import HostError
+from sandboxd.protocol import places
 
 # Controllers a job cannot be limited or measured without, in each layout.
 _V1_REQUIRED: Final = ("memory", "pids", "cpuacct")
@@ -185,8 +186,11 @@ def _cure_v2(own: Path, user: str) -> str:
 
 def _start_by_systemd(user: str) -> str:
     option = "--user " if user else ""
+    # Such as after su, where nobody has logged in.
+    unmanaged = user and not places.runtime_directory(os.environ)
+    first = f"as root, loginctl enable-linger {user}; then " if unmanaged else ""
     return (
-        f"start it as a systemd {'user ' if user else ''}service with Delegate=yes, or by "
+        f"{first}start it as a systemd {'user ' if user else ''}service with Delegate=yes, or by "
         f"'systemd-run {option}--scope -p Delegate=yes sandboxd'"
     )
 

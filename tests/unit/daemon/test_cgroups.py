@@ -158,8 +158,11 @@ def test_who_is_not_root_and_has_pure_v2(tree: Tree, monkeypatch: pytest.MonkeyP
         cgroups.prepare(tree.proc, user="alice")
     assert f"g={own}/alice; mkdir $g; echo {os.getppid()} >$g/cgroup.procs" in str(caught.value)
     monkeypatch.setattr(cgroups, "_SYSTEMD", tree.root)
-    with pytest.raises(HostError, match="systemd-run --user --scope -p Delegate=yes sandboxd"):
-        cgroups.prepare(tree.proc, user="alice")
+    for runtime in (tree.root, tree.root / "none"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        with pytest.raises(HostError, match="systemd-run --user --scope -p Delegate=yes") as caught:
+            cgroups.prepare(tree.proc, user="alice")
+        assert ("loginctl enable-linger alice" in str(caught.value)) != runtime.exists()
 
 
 def test_groups_of_dead_daemons_are_removed_and_others_left(tree: Tree) -> None:
