@@ -102,8 +102,9 @@ struct fds {
 void fds_close(struct fds *fds);
 /* Returns the bytes sent or -1. */
 ssize_t message_send(int sock, const struct iovec *parts, size_t count, const struct fds *fds);
-/* Returns the bytes received, 0 at the end, or -1 (EMSGSIZE where the message was cut off). *pid
- * is the sender's, where pid is not NULL and the socket has SO_PASSCRED. */
+/* Returns the bytes received, 0 at the end, or -1 (EMSGSIZE where the message was cut off or had
+ * more than MAX_FDS descriptors; none is left open then). *pid is the sender's, where pid is not
+ * NULL and the socket has SO_PASSCRED. */
 ssize_t message_receive(int sock, const struct iovec *parts, size_t count, struct fds *ret_fds,
                         pid_t *ret_pid, int flags);
 

@@ -36,20 +36,36 @@ ssize_t message_send(int sock, const struct iovec *parts, size_t count, const st
     return n;
 }
 
-static void take_control(struct msghdr *msg, struct fds *ret_fds, pid_t *ret_pid) {
+/* Where no credentials come, the kernel fills their place in the control buffer with further
+ * descriptors, so there can be more than MAX_FDS. Returns false then. */
+static bool take_fds(struct cmsghdr *header, struct fds *ret) {
+    size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    bool fits = count <= MAX_FDS;
+    for (size_t i = 0; i < count; i++) {
+        int fd;
+        memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
+        if (fits)
+            ret->fd[ret->count++] = fd;
+        else
+            close_fd(&fd);
+    }
+    return fits;
+}
+
+static bool take_control(struct msghdr *msg, struct fds *ret_fds, pid_t *ret_pid) {
+    bool whole = true;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level != SOL_SOCKET)
             continue;
         if (c->cmsg_type == SCM_RIGHTS) {
-            /* The control buffer has room for MAX_FDS, so the kernel never hands out more. */
-            ret_fds->count = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-            memcpy(ret_fds->fd, CMSG_DATA(c), ret_fds->count * sizeof(int));
+            whole = take_fds(c, ret_fds);
         } else if (c->cmsg_type == SCM_CREDENTIALS && ret_pid) {
             struct ucred sender;
             memcpy(&sender, CMSG_DATA(c), sizeof sender);
             *ret_pid = sender.pid;
         }
     }
+    return whole;
 }
 
 ssize_t message_receive(int sock, const struct iovec *parts, size_t count, struct fds *ret_fds,
@@ -66,8 +82,8 @@ ssize_t message_receive(int sock, const struct iovec *parts, size_t count, struc
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return n;
-    take_control(&msg, ret_fds, ret_pid);
-    if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+    bool whole = take_control(&msg, ret_fds, ret_pid);
+    if (!whole || msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
         fds_close(ret_fds);
         errno = EMSGSIZE;
         return -1;

@@ -81,7 +81,9 @@ _Noreturn static void become_interpreter(const struct warm *warm, const struct c
 static ssize_t receive(const struct warm *warm, struct warm_msg *ret) {
     struct iovec part = {ret, sizeof *ret};
     struct fds fds;
-    return message_receive(warm->sock, &part, 1, &fds, NULL, 0);
+    ssize_t n = message_receive(warm->sock, &part, 1, &fds, NULL, 0);
+    fds_close(&fds); /* none is to come */
+    return n;
 }
 
 int warm_start(struct warm *warm, const struct slot_plan *plan, int slot_sock) {
