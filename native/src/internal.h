@@ -34,7 +34,11 @@ enum {
     WARM_ROOM = 64 << 20, /* memory that an interpreter may need to start */
 };
 
+/* Neither goes round: limits and what a slot says may be any number. */
 static inline uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
+static inline uint64_t more(uint64_t than, uint64_t by) {
+    return by > UINT64_MAX - than ? UINT64_MAX : than + by;
+}
 
 /* ---- helper.c: the configuration, from the administrator through sandboxd's command line ---- */
 

@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -31,7 +32,7 @@ static const uint64_t FIRST_RETRY_NS = 100ull * MS; /* after a slot could not be
 static const uint64_t STOP_NS = 100ull * MS;        /* for init to have killed its job */
 static const uint64_t QUIET_NS = 3ull * MS; /* without a job, and slots are made that can wait */
 static const uint64_t WARM_PATIENCE_NS = 200ull * MS; /* and without an interpreter */
-static const uint64_t CPU_STEP_NS = MS / 2;           /* least time between two looks at the CPU */
+static const uint64_t LEAST_WAIT_NS = MS / 2;         /* between two looks at a running job */
 
 static void forget(struct slot *slot) {
     slot->sock = slot->init_pidfd = slot->tmpfs = slot->network = -1;
@@ -49,8 +50,10 @@ int slot_init(struct slot *slot, const struct config *config, unsigned index) {
     forget(slot);
     cgroup_init(&slot->cgroup);
     slot->for_warm = index >= config->slots + config->spare;
-    slot->shared_fd = memfd_create("slot", MFD_CLOEXEC); /* an interpreter maps it anew */
-    if (slot->shared_fd < 0 || ftruncate(slot->shared_fd, sizeof *slot->shared) < 0)
+    /* An interpreter maps it anew. Were it made shorter, the worker would die of that. */
+    slot->shared_fd = memfd_create("slot", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (slot->shared_fd < 0 || ftruncate(slot->shared_fd, sizeof *slot->shared) < 0 ||
+        fcntl(slot->shared_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return -1;
     slot->shared =
         mmap(NULL, sizeof *slot->shared, PROT_READ | PROT_WRITE, MAP_SHARED, slot->shared_fd, 0);
@@ -67,6 +70,13 @@ static void close_output(struct slot *slot) {
     }
 }
 
+/* The builder ends by itself, soon. */
+static void wait_for_builder(struct slot *slot) {
+    if (slot->builder > 0)
+        (void)waitpid(slot->builder, NULL, __WALL);
+    slot->builder = 0;
+}
+
 /* Everything of this life is gone; the slot may be built anew. */
 static void tear_down(struct slot *slot) {
     close_output(slot);
@@ -75,8 +85,7 @@ static void tear_down(struct slot *slot) {
     close_fd(&slot->tmpfs);
     close_fd(&slot->network);
     cgroup_close(&slot->cgroup); /* slot_build() removes it, when there is time */
-    if (slot->builder > 0)
-        (void)waitpid(slot->builder, NULL, __WALL);
+    wait_for_builder(slot);
     forget(slot);
     slot->state = SLOT_EMPTY;
     slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
@@ -130,6 +139,13 @@ static int start_builder(struct worker *worker, struct slot *slot, int slot_end)
     return slot->builder < 0 ? -1 : 0;
 }
 
+/* The worker's end never blocks, though nobody may read at the other one. */
+static int make_socket(int ret_ends[2]) {
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_ends) < 0)
+        return -1;
+    return fcntl(ret_ends[0], F_SETFL, O_NONBLOCK);
+}
+
 void slot_build(struct worker *worker, struct slot *slot) {
     int ends[2] = {-1, -1};
     struct fault fault = {SBX_STEP_CGROUP, 0};
@@ -139,7 +155,7 @@ void slot_build(struct worker *worker, struct slot *slot) {
     cgroup_remove(worker->config, slot->index);
     if (cgroup_make(&slot->cgroup, worker->config, slot->index) < 0) {
         fault.error = errno;
-    } else if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+    } else if (make_socket(ends) < 0) {
         fail(&fault, SBX_STEP_CLONE);
     } else {
         slot->sock = ends[0];
@@ -159,9 +175,47 @@ void slot_build(struct worker *worker, struct slot *slot) {
     report_failure(worker, slot, fault);
 }
 
+static ssize_t receive(struct slot *slot, struct slot_msg *ret, struct fds *ret_fds,
+                       pid_t *ret_pid) {
+    struct iovec part = {ret, sizeof *ret};
+    return message_receive(slot->sock, &part, 1, ret_fds, ret_pid, MSG_DONTWAIT);
+}
+
+static void on_cloned(struct worker *worker, struct slot *slot, struct fds *fds) {
+    if (!fds->count)
+        return; /* no descriptor was to be had: the build's time limit will find it */
+    slot->init_pidfd = take_fd(&fds->fd[0]);
+    if (fds->count == 2)
+        slot->mount_namespace = take_fd(&fds->fd[1]);
+    if (worker_watch(worker, slot->init_pidfd, EPOLLIN, FROM_INIT, slot) == 0)
+        return;
+    /* Nobody would tell of its end, so wait for it here; it has not been let go yet. */
+    (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL);
+    siginfo_t info;
+    (void)waitid(P_PIDFD, (id_t)slot->init_pidfd, &info, WEXITED | __WALL);
+    close_fd(&slot->init_pidfd);
+}
+
+/* Where the builder's news is still to be read, or to come, init must not be lost: nobody else
+ * would end it, and wait for it. */
+static void find_init(struct worker *worker, struct slot *slot) {
+    wait_for_builder(slot);
+    while (slot->init_pidfd < 0) {
+        struct slot_msg msg;
+        struct fds fds;
+        if (receive(slot, &msg, &fds, NULL) != sizeof msg)
+            return;
+        if (msg.type == SLOT_CLONED)
+            on_cloned(worker, slot, &fds);
+        fds_close(&fds);
+    }
+}
+
 static void kill_slot(struct worker *worker, struct slot *slot) {
     if (slot->state == SLOT_DYING || slot->state == SLOT_EMPTY)
         return;
+    if (slot->init_pidfd < 0)
+        find_init(worker, slot);
     slot->state = SLOT_DYING;
     slot->held_by = 0;
     slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
@@ -169,7 +223,7 @@ static void kill_slot(struct worker *worker, struct slot *slot) {
     if (slot->init_pidfd >= 0)
         (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL); /* ESRCH: it is dead already */
     else
-        tear_down(slot); /* init was never made, and the builder ends by itself */
+        tear_down(slot); /* init was never made */
 }
 
 void slot_retire(struct worker *worker, struct slot *slot) { kill_slot(worker, slot); }
@@ -233,7 +287,9 @@ static int set_disk(struct slot *slot, const struct sbx_limits *limits) {
 static int apply(struct slot *slot, const struct sbx_job *job, struct fault *fault) {
     /* A held slot starts with an earlier stage's files, which are not this stage's doing. */
     const struct base *base = &slot->shared->base;
-    uint64_t memory = job->limits.memory_bytes + base->files + base->warm;
+    uint64_t files = base->files < slot->disk_bytes ? base->files : slot->disk_bytes;
+    uint64_t warm = base->warm < WARM_ROOM ? base->warm : WARM_ROOM;
+    uint64_t memory = more(more(job->limits.memory_bytes, files), warm);
     if (cgroup_set_limits(&slot->cgroup, memory, job->limits.processes + slot->warm) < 0)
         return fail(fault, SBX_STEP_LIMITS);
     if (set_disk(slot, &job->limits) < 0)
@@ -246,7 +302,7 @@ static int apply(struct slot *slot, const struct sbx_job *job, struct fault *fau
 /* The CPU limit cannot be reached before every CPU has worked for an equal part of what is left. */
 static uint64_t earliest_cpu(const struct worker *worker, uint64_t now, uint64_t left) {
     uint64_t wait = left / worker->cpus;
-    return now + (wait < CPU_STEP_NS ? CPU_STEP_NS : wait);
+    return more(now, wait < LEAST_WAIT_NS ? LEAST_WAIT_NS : wait);
 }
 
 /* A slot that has just died of the new memory limit says so by init's pidfd. */
@@ -268,8 +324,9 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     output_begin(&slot->output, job->limits.output_bytes, job->flags & SBX_JOB_ORDER);
     uint64_t now = clock_ns(CLOCK_MONOTONIC);
     bool ready = apply(slot, job, &fault) == 0;
-    slot->shared->single_use =
-        !slot->shared->keep && (job->mode == SBX_MODE_FRESH || slot->tainted || !worker->recycles);
+    slot->single_use = !(job->flags & SBX_JOB_HOLD) &&
+                       (job->mode == SBX_MODE_FRESH || slot->tainted || !worker->recycles);
+    slot->shared->single_use = slot->single_use;
     if (!ready || hand_over(slot, parts, &waiting->fds) < 0) {
         if (!fault.step)
             fail(&fault, SBX_STEP_BLOB);
@@ -285,26 +342,11 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     slot->jobs_run++;
     slot->started_ns = worker->last_start_ns = now;
     slot->cpu_ns = 0;
-    slot->deadline_ns = now + job->limits.wall_time_ns;
+    slot->deadline_ns = more(now, job->limits.wall_time_ns);
     slot->next_cpu_ns = earliest_cpu(worker, now, job->limits.cpu_time_ns);
 }
 
 /* ---- what the slot says ---- */
-
-static void on_cloned(struct worker *worker, struct slot *slot, struct fds *fds) {
-    if (!fds->count)
-        return; /* no descriptor was to be had: the build's time limit will find it */
-    slot->init_pidfd = take_fd(&fds->fd[0]);
-    if (fds->count == 2)
-        slot->mount_namespace = take_fd(&fds->fd[1]);
-    if (worker_watch(worker, slot->init_pidfd, EPOLLIN, FROM_INIT, slot) == 0)
-        return;
-    /* Nobody would tell of its end, so wait for it here; it has not been let go yet. */
-    (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL);
-    siginfo_t info;
-    (void)waitid(P_PIDFD, (id_t)slot->init_pidfd, &info, WEXITED | __WALL);
-    close_fd(&slot->init_pidfd);
-}
 
 static void on_built(struct worker *worker, struct slot *slot, struct fds *fds) {
     if (fds->count != 2)
@@ -313,8 +355,18 @@ static void on_built(struct worker *worker, struct slot *slot, struct fds *fds) 
     slot->cgroup.set_processes = slot_processes(worker->config, slot->for_warm);
     slot->tmpfs = take_fd(&fds->fd[0]);
     slot->network = take_fd(&fds->fd[1]);
-    (void)waitpid(slot->builder, NULL, __WALL); /* it has let init go, which was its last act */
-    slot->builder = 0;
+    wait_for_builder(slot); /* it has let init go, which was its last act */
+}
+
+/* Both ends of one pipe, the first of which does not block: or the worker would wait, or find it
+ * readable for ever. */
+static bool is_pipe(int reader, int writer) {
+    struct stat ends[2];
+    int flags = fcntl(reader, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) == O_RDONLY && flags & O_NONBLOCK &&
+           (fcntl(writer, F_GETFL) & O_ACCMODE) == O_WRONLY && fstat(reader, &ends[0]) == 0 &&
+           fstat(writer, &ends[1]) == 0 && S_ISFIFO(ends[0].st_mode) &&
+           ends[0].st_dev == ends[1].st_dev && ends[0].st_ino == ends[1].st_ino;
 }
 
 static int watch_output(struct worker *worker, struct slot *slot, struct fds *fds) {
@@ -322,8 +374,9 @@ static int watch_output(struct worker *worker, struct slot *slot, struct fds *fd
     for (int i = 0; i < 2; i++) {
         slot->output_fd[i] = take_fd(&fds->fd[2 * i]);
         slot->writer_fd[i] = take_fd(&fds->fd[2 * i + 1]);
-        if (worker_watch(worker, slot->output_fd[i], EPOLLIN, i ? FROM_STDERR : FROM_STDOUT, slot) <
-            0)
+        if (!is_pipe(slot->output_fd[i], slot->writer_fd[i]) ||
+            worker_watch(worker, slot->output_fd[i], EPOLLIN, i ? FROM_STDERR : FROM_STDOUT, slot) <
+                0)
             return -1;
     }
     return 0;
@@ -360,8 +413,8 @@ static void on_end(struct worker *worker, struct slot *slot, const struct slot_m
         slot->reason = 0; /* it ended in time, and the timer was quicker than the news */
     /* Before its exec a process may have ended without reading the job's message, which the next
      * one would take for its own. */
-    bool spent = slot->shared->single_use || !end->exec_ns;
-    if (slot->shared->keep && !dying && !spent)
+    bool spent = slot->single_use || !end->exec_ns;
+    if (slot->job.flags & SBX_JOB_HOLD && !dying && !spent)
         slot->held_by = slot->job.job_id;
     enum sbx_reason reason = result_send(worker, slot, end);
     unwatch_output(worker, slot);
@@ -374,49 +427,60 @@ static void on_end(struct worker *worker, struct slot *slot, const struct slot_m
         kill_slot(worker, slot);
 }
 
+/* Whether this can come now. What comes before the first SLOT_READY is of the builder and of an
+ * init in which nothing of a job has run. What comes later might be of whoever got hold of init: it
+ * must not bring the worker to act on other descriptors than the builder's, to lose init, or to
+ * give a slot a second job. */
+static bool expected(const struct slot *slot, uint32_t type) {
+    bool building = slot->state == SLOT_BUILDING;
+    if (type == SLOT_CLONED)
+        return building && slot->init_pidfd < 0;
+    if (type == SLOT_BUILT)
+        return building && slot->init_pidfd >= 0 && slot->tmpfs < 0;
+    if (type == SLOT_READY)
+        return slot->state == SLOT_RESETTING || (building && slot->tmpfs >= 0);
+    return type == SLOT_FAILED && building;
+}
+
 static void act(struct worker *worker, struct slot *slot, const struct slot_msg *msg,
                 struct fds *fds, pid_t pid) {
-    if (msg->type == SLOT_CLONED) {
+    if (msg->type == SLOT_END && slot->active) {
+        on_end(worker, slot, msg);
+    } else if (slot->state == SLOT_DYING) {
+        return; /* what else it said before it was killed */
+    } else if (!expected(slot, msg->type)) {
+        /* SLOT_UNCLEAN; SLOT_END, where a prepared process gave up before there was a job; or
+         * nothing that one of ours says. */
+        give_up(worker, slot, msg->fault);
+    } else if (msg->type == SLOT_CLONED) {
         on_cloned(worker, slot, fds);
     } else if (msg->type == SLOT_FAILED) {
         kill_slot(worker, slot);
         report_failure(worker, slot, msg->fault);
-    } else if (msg->type == SLOT_END && slot->active) {
-        on_end(worker, slot, msg);
-    } else if (slot->state == SLOT_DYING) {
-        return; /* what else it said before it was killed */
-    } else if (msg->type == SLOT_END) {
-        /* a prepared process gave up before there was a job */
-        give_up(worker, slot, msg->fault);
     } else if (msg->type == SLOT_BUILT) {
         on_built(worker, slot, fds);
-    } else if (msg->type == SLOT_READY) {
+    } else {
         on_ready(worker, slot, fds, pid, msg->warm);
-    } else if (msg->type == SLOT_UNCLEAN) {
-        give_up(worker, slot, msg->fault);
     }
 }
 
 /* Returns false when there is no further message. */
 static bool on_message(struct worker *worker, struct slot *slot) {
     struct slot_msg msg;
-    struct iovec part = {&msg, sizeof msg};
     struct fds fds;
     pid_t pid = 0;
-    ssize_t n = message_receive(slot->sock, &part, 1, &fds, &pid, MSG_DONTWAIT);
+    ssize_t n = receive(slot, &msg, &fds, &pid);
+    if (n < 0 && errno == EAGAIN)
+        return false;
     if (n == sizeof msg) {
         act(worker, slot, &msg, &fds, pid);
         fds_close(&fds);
         return slot->sock >= 0;
     }
-    if (n < 0 && errno == EAGAIN)
-        return false;
-    /* Closed: init is dead, which its pidfd tells, or was never made. */
+    /* Closed, as init is dead or was never made; or no message of ours. */
+    fds_close(&fds);
     (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->sock, NULL);
-    if (slot->init_pidfd < 0) {
-        kill_slot(worker, slot);
-        report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
-    }
+    give_up(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
     return false;
 }
 
@@ -445,6 +509,15 @@ static void on_oom(struct worker *worker, struct slot *slot) {
     give_up(worker, slot, (struct fault){SBX_STEP_FORK, ENOMEM});
 }
 
+/* Output, and no job: of one that has just ended, and read already; or of whoever got hold of init,
+ * as who waits for a job prints nothing. */
+static void on_stray_output(struct worker *worker, struct slot *slot, unsigned stream) {
+    if (slot->state == SLOT_IDLE)
+        kill_slot(worker, slot);
+    else if (slot->output_fd[stream] >= 0)
+        (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->output_fd[stream], NULL);
+}
+
 static void on_output(struct worker *worker, struct slot *slot, unsigned stream) {
     if (output_read(&slot->output, stream, slot->output_fd[stream], OUTPUT_TURN))
         return;
@@ -459,8 +532,8 @@ void slot_event(struct worker *worker, struct slot *slot, enum source source) {
         on_init_gone(worker, slot);
     else if (source == FROM_OOM && cgroup_oom(&slot->cgroup))
         on_oom(worker, slot);
-    else if ((source == FROM_STDOUT || source == FROM_STDERR) && slot->active)
-        on_output(worker, slot, source == FROM_STDERR);
+    else if (source == FROM_STDOUT || source == FROM_STDERR)
+        (slot->active ? on_output : on_stray_output)(worker, slot, source == FROM_STDERR);
 }
 
 /* ---- time ---- */
@@ -472,12 +545,13 @@ static void on_deadline(struct worker *worker, struct slot *slot, uint64_t now) 
         return;
     }
     uint64_t exec = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE);
-    uint64_t due = exec ? exec + slot->job.limits.wall_time_ns : slot->started_ns + SETUP_NS;
+    uint64_t wall = slot->job.limits.wall_time_ns;
+    uint64_t due = exec ? more(exec, wall) : slot->started_ns + SETUP_NS;
     if (now >= due) {
         slot_kill_job(worker, slot, exec ? SBX_REASON_WALL_TIME : SBX_REASON_SETUP);
         return;
     }
-    uint64_t again = now + slot->job.limits.wall_time_ns; /* while exec is still to come */
+    uint64_t again = more(now, wall < LEAST_WAIT_NS ? LEAST_WAIT_NS : wall); /* exec is to come */
     slot->deadline_ns = exec || again > due ? due : again;
 }
 

@@ -90,7 +90,7 @@ static void on_signal(struct worker *worker, const struct sbx_control *control) 
 }
 
 static void on_release(struct worker *worker, const struct sbx_control *control) {
-    for (unsigned i = 0; i < worker->slot_count; i++)
+    for (unsigned i = 0; control->job_id && i < worker->slot_count; i++)
         if (worker->slot[i].held_by == control->job_id && !worker->slot[i].active)
             slot_retire(worker, &worker->slot[i]);
 }

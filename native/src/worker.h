@@ -35,6 +35,7 @@ struct slot {
     uint64_t jobs_run;  /* in this life */
     uint64_t held_by;   /* the job whose next stage comes here */
     bool tainted;       /* must not be recycled */
+    bool single_use;    /* ends with the job that is in it */
     bool for_warm;      /* one of those in which an interpreter waits, for programs that want it */
     bool warm;          /* and it does */
     bool lo_up;

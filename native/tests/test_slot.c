@@ -1,0 +1,211 @@
+/* What the worker makes of a slot's messages, which may be anybody's once a job has been in it. */
+#define _GNU_SOURCE
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "test.h"
+#include "worker.h"
+
+static const struct config config = {.slots = 1, .output_max = 65536};
+static struct slot slot;
+static struct waiting waiting[2];
+static struct worker worker;
+static int daemon_end, slot_end;
+static unsigned open_before;
+
+static unsigned count_fds(void) {
+    unsigned count = 0;
+    for (int fd = 0; fd < 64; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* A slot in which a prepared process waits. Its init, a child, ends when it is killed. */
+static void begin(void) {
+    int to_daemon[2], to_slot[2];
+    open_before = count_fds();
+    memset(&slot, 0, sizeof slot);
+    memset(waiting, 0, sizeof waiting);
+    REQUIRE(slot_init(&slot, &config, 0) == 0);
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, to_daemon) == 0);
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, to_slot) == 0);
+    daemon_end = to_daemon[1];
+    slot_end = to_slot[1];
+    REQUIRE(fcntl(to_slot[0], F_SETFL, O_NONBLOCK) == 0);
+    worker = (struct worker){.config = &config,
+                             .sock = to_daemon[0],
+                             .epoll = epoll_create1(EPOLL_CLOEXEC),
+                             .cpus = 1,
+                             .slot = &slot,
+                             .slot_count = 1,
+                             .waiting = waiting,
+                             .waiting_count = 2};
+    slot.sock = to_slot[0];
+    slot.state = SLOT_IDLE;
+    slot.tmpfs = slot.network = daemon_end;
+    slot.cgroup.set_memory = slot.cgroup.set_processes = 0; /* as the jobs here want it */
+    pid_t init = fork();
+    if (init == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0)
+        for (;;)
+            (void)pause();
+    slot.init_pidfd = sys_pidfd_open(init);
+    REQUIRE(worker.epoll >= 0 && init > 0 && slot.init_pidfd >= 0);
+}
+
+static void end(void) {
+    siginfo_t info;
+    REQUIRE(waitid(P_PIDFD, (id_t)slot.init_pidfd, &info, WEXITED) == 0);
+    CHECK_EQ(info.si_status, SIGKILL);
+    close_fd(&slot.init_pidfd);
+    close_fd(&slot.sock);
+    close_fd(&slot.shared_fd);
+    close_fd(&slot.mount_namespace);
+    for (int i = 0; i < 2; i++) {
+        close_fd(&slot.output_fd[i]);
+        close_fd(&slot.writer_fd[i]);
+        (void)munmap(slot.output.data[i], config.output_max);
+    }
+    close_fd(&worker.epoll);
+    close_fd(&worker.sock);
+    close_fd(&daemon_end);
+    close_fd(&slot_end);
+    CHECK_EQ(count_fds(), open_before); /* and nothing that a message brought */
+}
+
+static void say(const void *data, size_t len, const struct fds *fds) {
+    struct iovec part = {(void *)data, len};
+    REQUIRE(message_send(slot_end, &part, 1, fds) == (ssize_t)len);
+    slot_event(&worker, &slot, FROM_SLOT);
+}
+
+static void say_type(uint32_t type, const struct fds *fds) {
+    struct slot_msg msg = {.type = type};
+    say(&msg, sizeof msg, fds);
+}
+
+static void what_cannot_come_now_ends_the_slot(void) {
+    static const struct {
+        uint32_t type;
+        enum slot_state state;
+    } cases[] = {
+        {SLOT_CLONED, SLOT_IDLE},        {SLOT_CLONED, SLOT_RUNNING},
+        {SLOT_BUILT, SLOT_IDLE},         {SLOT_BUILT, SLOT_RUNNING},
+        {SLOT_BUILT, SLOT_RESETTING},    {SLOT_READY, SLOT_RUNNING},
+        {SLOT_READY, SLOT_IDLE},         {SLOT_CLONED, SLOT_RESETTING},
+        {SLOT_FAILED, SLOT_IDLE},        {0, SLOT_IDLE},
+        {SLOT_FAILED + 1, SLOT_RUNNING}, {SLOT_CLONED, SLOT_BUILDING},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        begin();
+        struct fds fds = {2, {daemon_end, slot_end}};
+        int pidfd = slot.init_pidfd;
+        slot.state = cases[i].state;
+        say_type(cases[i].type, &fds);
+        CHECK_EQ(slot.state, SLOT_DYING);
+        CHECK_EQ(slot.init_pidfd, pidfd);
+        CHECK_EQ(slot.tmpfs, daemon_end);
+        CHECK_EQ(slot.network, daemon_end);
+        end();
+    }
+}
+
+static void a_failure_after_the_start_is_nobody_elses(void) {
+    begin();
+    waiting[0] = (struct waiting){.used = true, .job = {.job_id = 7}};
+    for (int i = 0; i < 3; i++)
+        say_type(SLOT_FAILED, NULL);
+    CHECK(waiting[0].used);
+    CHECK_EQ(slot.failures, 0);
+    end();
+}
+
+static void what_is_no_message_ends_the_slot(void) {
+    for (size_t len = 0; len < 2; len++) {
+        begin();
+        struct fds fds = {1, {daemon_end}};
+        say("?", len, &fds);
+        CHECK_EQ(slot.state, SLOT_DYING);
+        end();
+    }
+}
+
+/* A read of any of these could wait for ever, or the loop would find it readable for ever. */
+static void pipes_that_are_none_end_the_slot(void) {
+    for (int kind = 0; kind < 4; kind++) {
+        struct fds fds = {.count = 4};
+        begin();
+        slot.state = SLOT_RESETTING;
+        REQUIRE(pipe2(&fds.fd[0], O_CLOEXEC | (kind == 0 ? 0 : O_NONBLOCK)) == 0);
+        REQUIRE(pipe2(&fds.fd[2], O_CLOEXEC | O_NONBLOCK) == 0);
+        struct fds passed = fds;
+        if (kind == 1)
+            passed.fd[1] = fds.fd[3]; /* of another pipe: at the end of the first, who knows */
+        if (kind == 2)
+            passed.fd[2] = daemon_end;
+        say_type(SLOT_READY, &passed);
+        CHECK_EQ(slot.state, kind == 3 ? SLOT_IDLE : SLOT_DYING);
+        slot_retire(&worker, &slot);
+        fds_close(&fds);
+        end();
+    }
+}
+
+static void output_before_a_job_ends_the_slot(void) {
+    begin();
+    slot_event(&worker, &slot, FROM_STDOUT);
+    CHECK_EQ(slot.state, SLOT_DYING);
+    end();
+}
+
+static void a_slot_that_reads_nothing_does_not_stop_the_worker(void) {
+    static char blob[SBX_INLINE_BLOB];
+    begin();
+    for (int i = 0; i < 64 && slot.state == SLOT_IDLE; i++) {
+        struct waiting job = {.job = {.job_id = 7, .blob_len = sizeof blob}, .blob = blob};
+        slot_start(&worker, &slot, &job);
+        if (slot.state == SLOT_RUNNING)
+            slot.state = SLOT_IDLE; /* as if it had said so */
+    }
+    struct sbx_result result = {0};
+    CHECK_EQ(slot.state, SLOT_DYING);
+    CHECK_EQ(recv(daemon_end, &result, sizeof result, MSG_DONTWAIT), sizeof result);
+    CHECK_EQ(result.reason, SBX_REASON_SETUP);
+    CHECK_EQ(result.error, EAGAIN);
+    end();
+}
+
+static void init_is_found_when_the_builders_news_is_not_read_yet(void) {
+    begin();
+    struct slot_msg msg = {.type = SLOT_CLONED};
+    struct iovec part = {&msg, sizeof msg};
+    struct fds fds = {1, {take_fd(&slot.init_pidfd)}};
+    slot.state = SLOT_BUILDING;
+    slot.tmpfs = slot.network = -1;
+    slot.builder = fork();
+    if (slot.builder == 0)
+        _exit(message_send(slot_end, &part, 1, &fds) < 0);
+    REQUIRE(slot.builder > 0);
+    fds_close(&fds);
+    slot_retire(&worker, &slot);
+    CHECK_EQ(slot.state, SLOT_DYING);
+    CHECK_EQ(slot.builder, 0);
+    end();
+}
+
+static void the_shared_page_cannot_be_made_shorter(void) {
+    begin();
+    CHECK_EQ(ftruncate(slot.shared_fd, 0), -1);
+    CHECK_EQ(ftruncate(slot.shared_fd, 1 << 20), -1);
+    slot_retire(&worker, &slot);
+    end();
+}
+
+TEST_MAIN(TEST(what_cannot_come_now_ends_the_slot), TEST(a_failure_after_the_start_is_nobody_elses),
+          TEST(what_is_no_message_ends_the_slot), TEST(pipes_that_are_none_end_the_slot),
+          TEST(output_before_a_job_ends_the_slot),
+          TEST(a_slot_that_reads_nothing_does_not_stop_the_worker),
+          TEST(init_is_found_when_the_builders_news_is_not_read_yet),
+          TEST(the_shared_page_cannot_be_made_shorter))
