@@ -17,7 +17,7 @@ import re
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ _SHARES: Final = "cpu"
 _V2_REQUIRED: Final = ("memory", "pids")
 _V2_WANTED: Final = (*_V2_REQUIRED, _SHARES)
 
+_HELPER: Final = "sandbox-helper"
 _SUPERVISOR: Final = "supervisor"
 _GROUP: Final = re.compile(r"sandboxd-[0-9]+")
 # A killed process is gone within milliseconds, unless it waits for a device.
@@ -288,8 +289,27 @@ def _remove_stale(parent: Path) -> None:
                 lock = _open_locked(entry, fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
+            _kill_helpers(entry)
             _remove_tree(entry)
             os.close(lock)
+
+
+def _kill_helpers(group: Path) -> None:
+    """Kill what serves a dead daemon's group still: a keeper or a worker that hangs or was stopped.
+    They are in no group of ours, but have its path in their command line (native/src/helper.c)."""
+    deadline = time.monotonic() + _KILL_TIMEOUT_S
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        if _serves(int(name), group):
+            _kill_and_wait(int(name), deadline, lambda pid: _serves(pid, group))
+
+
+def _serves(pid: int, group: Path) -> bool:
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False  # It has ended.
+    return name == _HELPER and os.fsencode(group) in arguments
 
 
 def _remove_tree(group: Path) -> None:
@@ -321,10 +341,10 @@ def _kill_members(group: Path) -> None:
         if (group / "cgroup.kill").exists():
             (group / "cgroup.kill").write_text("1")
         for pid in pids:
-            _kill_and_wait(group, pid, deadline)
+            _kill_and_wait(pid, deadline, lambda pid: pid in _members(group))
 
 
-def _kill_and_wait(group: Path, pid: int, deadline: float) -> None:
+def _kill_and_wait(pid: int, deadline: float, is_it: Callable[[int], bool]) -> None:
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -332,7 +352,7 @@ def _kill_and_wait(group: Path, pid: int, deadline: float) -> None:
     try:
         # The number may have gone to another process before the pidfd was opened; from here on
         # it cannot any more.
-        if pid not in _members(group):
+        if not is_it(pid):
             return
         signal.pidfd_send_signal(fd, signal.SIGKILL)
         poller = select.poll()

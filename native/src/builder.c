@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 
 #include "internal.h"
@@ -97,6 +98,7 @@ _Noreturn static void builder_main(struct slot_plan *plan, int root) {
     int go[2], pidfd = -1;
     struct slot_msg msg = {.type = SLOT_FAILED};
     plan->tree = -1;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* stopped, it would keep the keeper waiting */
     if (root >= 0 && (plan->tree = clone_root(root)) < 0) {
         fail(&msg.fault, SBX_STEP_ROOT);
         goto failed;

@@ -345,6 +345,7 @@ void init_main(const struct slot_plan *plan, int go) {
     struct init init = {.plan = plan, .shared = plan->shared, .sock = plan->sock};
     struct slot_msg msg = {.type = SLOT_FAILED};
     char byte;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* until be_root_of_namespace() */
     if (read(go, &byte, 1) != 1)
         _exit(1); /* the builder failed and has said so */
     if (close_inherited(&init) < 0)

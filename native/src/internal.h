@@ -78,6 +78,8 @@ struct config {
 /* ---- keeper.c ---- */
 
 int keeper_run(const struct config *config);
+/* The last act of whoever is left: the cgroups that sandboxd made. */
+void keeper_remove_parents(const struct config *config);
 /* Ignores the terminal's and the service manager's signals, which are for sandboxd, whose end is
  * the helper's; or, with SIG_DFL, takes that back for those who inherit it. */
 void keeper_signals(void (*handler)(int));
@@ -387,6 +389,7 @@ void output_end(struct output *output);
 
 /* ---- worker.c ---- */
 
-int worker_run(const struct config *config, int sock);
+/* keeper is a pidfd: when that is dead the worker takes its part, and ends. */
+int worker_run(const struct config *config, int sock, int keeper);
 
 #endif

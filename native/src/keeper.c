@@ -1,6 +1,6 @@
 /*
  * The keeper: starts the worker, and starts it again when it dies; when sandboxd is gone it ends
- * the worker and removes the cgroups.
+ * the worker and removes the cgroups. Should it die itself, the worker does that (worker.c).
  *
  * It stays so small because it must not fail: sandboxd has no privilege left to start a helper. It
  * is a child subreaper, so a dead worker's inits (killed by their parent-death signal) become its
@@ -31,11 +31,12 @@ static int start_worker(const struct config *config, uint32_t starts) {
         return -1;
     pid_t keeper = getpid(), pid = fork();
     if (pid == 0) {
+        autoclose int parent = sys_pidfd_open(keeper);
         (void)close(config->ctl);
         (void)close(ends[0]);
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != keeper)
+        if (parent < 0 || getppid() != keeper) /* what was opened may be another by then */
             _exit(1);
-        _exit(worker_run(config, ends[1]));
+        _exit(worker_run(config, ends[1], parent));
     }
     (void)close(ends[1]);
     struct iovec part = {&starts, sizeof starts};
@@ -62,19 +63,40 @@ static void remove_slots(const struct config *config) {
         }
 }
 
-static void remove_parents(const struct config *config) {
+/* Says so where somebody reads it: a log that is full must not keep the helper from its end. */
+static void complain(const char *path, int error) {
+    struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&writable, 1, 0) > 0)
+        fprintf(stderr, "sandbox-helper: cannot remove %s: %s\n", path, strerror(error));
+}
+
+void keeper_remove_parents(const struct config *config) {
     for (int kind = 0; kind < CG_KINDS && config->cgroup[kind]; kind++)
         if (rmdir(config->cgroup[kind]) < 0)
-            fprintf(stderr, "sandbox-helper: cannot remove %s: %s\n", config->cgroup[kind],
-                    strerror(errno));
+            complain(config->cgroup[kind], errno);
+}
+
+/* sandboxd's one message: how-manieth worker hangs. It may come late, and mean the last one.
+ * Returns false when sandboxd is gone. */
+static bool obey(int ctl, int worker, uint32_t starts) {
+    uint32_t hangs;
+    ssize_t n = recv(ctl, &hangs, sizeof hangs, MSG_DONTWAIT);
+    if (n == sizeof hangs && hangs == starts && worker >= 0)
+        (void)sys_pidfd_send_signal(worker, SIGKILL);
+    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
 /* Waits until sandboxd goes (true) or the worker dies (false). */
-static bool wait_for_end(int ctl, int worker) {
+static bool wait_for_end(int ctl, int worker, uint32_t starts) {
     struct pollfd fds[] = {{.fd = ctl, .events = POLLIN}, {.fd = worker, .events = POLLIN}};
-    while (poll(fds, 2, -1) < 0 && errno == EINTR)
-        ;
-    return fds[0].revents;
+    for (;;) {
+        if (poll(fds, 2, -1) < 0)
+            continue;
+        if (fds[0].revents && !obey(ctl, worker, starts))
+            return true;
+        if (fds[1].revents)
+            return false;
+    }
 }
 
 static void end_worker(int worker) {
@@ -85,7 +107,7 @@ static void end_worker(int worker) {
 
 static bool pause_unless_closed(int ctl) {
     struct pollfd closed = {.fd = ctl, .events = POLLIN};
-    return poll(&closed, 1, PAUSE_MS) > 0;
+    return poll(&closed, 1, PAUSE_MS) > 0 && !obey(ctl, -1, 0);
 }
 
 void keeper_signals(void (*handler)(int)) {
@@ -115,7 +137,7 @@ int keeper_run(const struct config *config) {
     for (uint32_t starts = 1; !over; starts++) {
         uint64_t began = clock_ns(CLOCK_MONOTONIC);
         autoclose int worker = start_worker(config, starts);
-        over = worker < 0 || wait_for_end(config->ctl, worker);
+        over = worker < 0 || wait_for_end(config->ctl, worker, starts);
         if (over && worker >= 0)
             end_worker(worker);
         reap_all();
@@ -123,6 +145,6 @@ int keeper_run(const struct config *config) {
         if (!over && clock_ns(CLOCK_MONOTONIC) - began < SHORT_LIFE_MS * 1000000ull)
             over = pause_unless_closed(config->ctl);
     }
-    remove_parents(config);
+    keeper_remove_parents(config);
     return 0;
 }

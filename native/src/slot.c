@@ -70,10 +70,12 @@ static void close_output(struct slot *slot) {
     }
 }
 
-/* The builder ends by itself, soon. */
-static void wait_for_builder(struct slot *slot) {
-    if (slot->builder > 0)
-        (void)waitpid(slot->builder, NULL, __WALL);
+/* It has done its work, or is not to: to wait for one that is stopped would stop the worker. */
+static void end_builder(struct slot *slot) {
+    if (slot->builder <= 0)
+        return;
+    (void)kill(slot->builder, SIGKILL); /* not reaped yet, so the number is its own */
+    (void)waitpid(slot->builder, NULL, __WALL);
     slot->builder = 0;
 }
 
@@ -85,7 +87,7 @@ static void tear_down(struct slot *slot) {
     close_fd(&slot->tmpfs);
     close_fd(&slot->network);
     cgroup_close(&slot->cgroup); /* slot_build() removes it, when there is time */
-    wait_for_builder(slot);
+    end_builder(slot);
     forget(slot);
     slot->state = SLOT_EMPTY;
     slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
@@ -199,7 +201,7 @@ static void on_cloned(struct worker *worker, struct slot *slot, struct fds *fds)
 /* Where the builder's news is still to be read, or to come, init must not be lost: nobody else
  * would end it, and wait for it. */
 static void find_init(struct worker *worker, struct slot *slot) {
-    wait_for_builder(slot);
+    end_builder(slot);
     while (slot->init_pidfd < 0) {
         struct slot_msg msg;
         struct fds fds;
@@ -223,7 +225,7 @@ static void kill_slot(struct worker *worker, struct slot *slot) {
     if (slot->init_pidfd >= 0)
         (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL); /* ESRCH: it is dead already */
     else
-        tear_down(slot); /* init was never made */
+        tear_down(slot); /* init was never made, or ends without the builder */
 }
 
 void slot_retire(struct worker *worker, struct slot *slot) { kill_slot(worker, slot); }
@@ -355,7 +357,7 @@ static void on_built(struct worker *worker, struct slot *slot, struct fds *fds) 
     slot->cgroup.set_processes = slot_processes(worker->config, slot->for_warm);
     slot->tmpfs = take_fd(&fds->fd[0]);
     slot->network = take_fd(&fds->fd[1]);
-    wait_for_builder(slot); /* it has let init go, which was its last act */
+    end_builder(slot); /* it has let init go, which was its last act */
 }
 
 /* Both ends of one pipe, the first of which does not block: or the worker would wait, or find it

@@ -202,8 +202,17 @@ static bool receive_one(struct worker *worker) {
 
 /* ---- the loop ---- */
 
+static void on_keeper_gone(struct worker *worker) {
+    (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, worker->keeper, NULL);
+    worker->orphaned = worker->stopping = true;
+}
+
 static void on_event(struct worker *worker, uint64_t data) {
     enum source source = data & 0xff;
+    if (source == FROM_KEEPER) {
+        on_keeper_gone(worker);
+        return;
+    }
     if (source == FROM_DAEMON) {
         while (!worker->stopping && receive_one(worker))
             ;
@@ -317,8 +326,8 @@ static unsigned count_cpus(void) {
     return count < 1 ? 1 : (unsigned)count;
 }
 
-int worker_run(const struct config *config, int sock) {
-    struct worker worker = {.config = config, .sock = sock, .cpus = count_cpus()};
+int worker_run(const struct config *config, int sock, int keeper) {
+    struct worker worker = {.config = config, .sock = sock, .keeper = keeper, .cpus = count_cpus()};
     const int buffer = SEND_BUFFER;
     const struct rlimit no_core = {1, 1};   /* init.c says why not 0 */
     (void)setrlimit(RLIMIT_CORE, &no_core); /* where the host allows less, so be it */
@@ -327,10 +336,13 @@ int worker_run(const struct config *config, int sock) {
     worker.recycles = cgroup_recycles(config);
     worker.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (worker.epoll < 0 || fcntl(sock, F_SETFL, O_NONBLOCK) < 0 || make_queue(&worker) < 0 ||
-        make_slots(&worker) < 0 || worker_watch(&worker, sock, EPOLLIN, FROM_DAEMON, NULL) < 0)
+        make_slots(&worker) < 0 || worker_watch(&worker, sock, EPOLLIN, FROM_DAEMON, NULL) < 0 ||
+        worker_watch(&worker, keeper, EPOLLIN, FROM_KEEPER, NULL) < 0)
         return 1;
     say_hello(&worker);
     loop(&worker);
     shut_down(&worker);
+    if (worker.orphaned)
+        keeper_remove_parents(config);
     return 0;
 }

@@ -74,9 +74,11 @@ struct worker {
     const struct config *config;
     int sock;
     int epoll;
+    int keeper;
     unsigned cpus;
     bool recycles;
     bool stopping;
+    bool orphaned;          /* the keeper is dead */
     bool wanting;           /* a job may run, and waits for a slot that can serve it */
     bool scarce;            /* that, or fewer slots are ready than jobs may run */
     uint64_t last_start_ns; /* of a job */
@@ -90,7 +92,7 @@ struct worker {
 };
 
 /* What an event is about; with slot index and generation in epoll_data. */
-enum source { FROM_DAEMON, FROM_SLOT, FROM_INIT, FROM_STDOUT, FROM_STDERR, FROM_OOM };
+enum source { FROM_DAEMON, FROM_KEEPER, FROM_SLOT, FROM_INIT, FROM_STDOUT, FROM_STDERR, FROM_OOM };
 
 /* ---- worker.c ---- */
 

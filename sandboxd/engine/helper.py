@@ -6,10 +6,13 @@ over ``ctl``. One task reads ``ctl``, one reads the present work socket; the lat
 where results arrive. Sending needs no task: a message that the socket does not take at once waits
 in a short backlog.
 
-The end of a work socket means that the worker died and took its jobs with it. The end of ``ctl``
-means that the keeper died, for which there is no cure here: the daemon ends too.
+The end of a work socket means that the worker died and took its jobs with it. One that hangs is
+asked for its counters in vain; the keeper is told so over ``ctl`` and kills it. The end of ``ctl``
+means that the keeper died, and a worker that is neither killed nor replaced that the keeper hangs.
+There is no cure for that here: the daemon ends too, and its next start removes what is left.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -39,6 +42,7 @@ _ANCILLARY: Final = ancillary_space(_MAX_FDS)
 # So many messages are read in one go before other tasks get their turn.
 _MESSAGES_PER_WAKEUP: Final = 64
 _CTL_MESSAGE: Final = 64
+_HANGS: Final = "sandbox-helper hangs: it neither serves nor starts anew; the next start kills it"
 
 
 class HelperDied(HostError):
@@ -69,6 +73,8 @@ class Keeper:
     pidfd: int
     """Opened at once: some kernels refuse to when the process has ended."""
     ctl: socket.socket
+    hangs: bool = False
+    """Found to do nothing any more: there is no use in waiting for its end."""
 
     def close(self) -> None:
         """Tell the keeper to kill everything, clean up and end."""
@@ -79,7 +85,7 @@ class Keeper:
 
         The daemon may not signal it (it is root's), but may wait for its own child.
         """
-        with trio.move_on_after(timeout_s) as scope:
+        with trio.move_on_after(0 if self.hangs else timeout_s) as scope:
             await trio.lowlevel.wait_readable(self.pidfd)
         if scope.cancelled_caught:
             return False
@@ -123,6 +129,7 @@ class HelperLink:
         self._patience_s = patience_s
         self._came = trio.Event()
         self._went = trio.Event()
+        self._greeted = trio.Event()  # By the worker that was adopted last.
         self._work: socket.socket | None = None
         self._backlog: deque[tuple[bytes, tuple[int, ...], int]] = deque()
         self._backlog_grew = trio.Event()
@@ -146,17 +153,25 @@ class HelperLink:
                 work = self._adopt(ctl)
                 scope.cancel()
                 scope = trio.CancelScope()
+                self._greeted = trio.Event()
                 nursery.start_soon(self._serve, work, scope)
 
     async def _watch_absence(self) -> None:
         """The keeper starts a dead worker again within a second; a worker that dies at once each
-        time must not let everybody wait for ever."""
+        time must not let everybody wait for ever. Raises HelperDied where none is started."""
         while True:
             await self._went.wait()
+            starts = self.starts
             with trio.move_on_after(self._patience_s):
                 await self._came.wait()
                 continue
             self._events.helper_absent()
+            with trio.move_on_after(self._patience_s):
+                await self._came.wait()
+                continue
+            if self.starts == starts:
+                self.keeper.hangs = True
+                raise HelperDied(_HANGS)
             await self._came.wait()
 
     def _adopt(self, ctl: socket.socket) -> socket.socket:
@@ -177,6 +192,7 @@ class HelperLink:
             with scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send_backlog, work)
+                    nursery.start_soon(self._watch)
                     await self._read_messages(work)
                     nursery.cancel_scope.cancel()
                 _log.error("the helper's worker died %s", fields(starts=self.starts))
@@ -185,6 +201,29 @@ class HelperLink:
             work.close()
             if self._work is work:
                 self._forget()
+
+    async def _watch(self) -> None:
+        """Have a worker killed that does not come up, or has jobs and does not answer. Raises
+        HelperDied when it is not. Its end cancels this."""
+        with trio.move_on_after(self._patience_s):
+            await self._greeted.wait()
+        alive = self._greeted.is_set()
+        while alive:
+            await trio.sleep(self._patience_s / 2)
+            alive = await self._answers()
+        _log.error("the helper's worker hangs, and is killed %s", fields(starts=self.starts))
+        with contextlib.suppress(OSError):  # It has died just now, or the keeper has.
+            self.keeper.ctl.send(wire.RESTARTS.pack(self.starts), socket.MSG_NOSIGNAL)
+        await trio.sleep(self._patience_s)
+        self.keeper.hangs = True
+        raise HelperDied(_HANGS)
+
+    async def _answers(self) -> bool:
+        """Asked twice: where it was sandboxd that stood still, the answer may have been there."""
+        if not self._events.expecting():
+            return True  # And harms nobody, however it is.
+        patience_s = self._patience_s
+        return (await self.stats(patience_s) or await self.stats(patience_s)) is not None
 
     def _forget(self) -> None:
         self._work = None
@@ -247,6 +286,7 @@ class HelperLink:
             )
         self.hello = hello
         self._work = work
+        self._greeted.set()
         self._came.set()
         if self._went.is_set():  # Otherwise somebody may wait for it.
             self._went = trio.Event()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from engine_peer import DEADLINE_S, Peer
+from engine_peer import DEADLINE_S, PATIENT_NS, Peer
 from rpc_client import ANYBODY, Client
 
 from sandboxd.cgroups import Groups
@@ -33,7 +33,7 @@ from sandboxd.weaker import Weaker
 @pytest.fixture
 def config() -> Config:
     """Two places: one job that runs and one that the helper is sent ahead."""
-    return Config(jobs=1, queue_length=8, queue_per_tenant=6)
+    return Config(jobs=1, queue_length=8, queue_per_tenant=6, helper_timeout_ns=PATIENT_NS)
 
 
 @pytest.fixture

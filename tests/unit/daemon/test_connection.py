@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from engine_peer import Peer
+from engine_peer import PATIENT_NS, Peer
 from rpc_client import ANYBODY, Client
 from trio.testing import MockClock
 
@@ -25,6 +25,7 @@ def config() -> Config:
     return Config(
         jobs=1, queue_length=4, queue_per_tenant=4, max_requests_per_connection=6,
         max_message_bytes=100_000, max_write_buffer_bytes=4 << 20,
+        helper_timeout_ns=PATIENT_NS,
     )  # fmt: skip
 
 

@@ -21,6 +21,11 @@ from sandboxd.errors import HostError
 from sandboxd.protocol.errors import RequestError
 
 
+@pytest.fixture
+def config() -> Config:
+    return Config(jobs=1, queue_length=8, queue_per_tenant=6)
+
+
 async def run_to_its_end(engine: Engine) -> BaseException:
     error: BaseException = AssertionError("the link ended without an error")
     with trio.fail_after(DEADLINE_S):
@@ -194,3 +199,88 @@ async def test_the_keeper_is_waited_for(keeper: tuple[Keeper, socket.socket]) ->
     keeper[1].close()
     keeper[0].process.kill()
     assert await keeper[0].wait(DEADLINE_S)
+
+
+async def ask(engine: Engine) -> list[object]:
+    """Have a job with the worker; what becomes of it."""
+    outcomes: list[object] = []
+    job = engine.admit(spec("x"), 7)
+    job.done = outcomes.append
+    engine.submit(job)
+    await trio.testing.wait_all_tasks_blocked()
+    return outcomes
+
+
+async def test_a_worker_that_hangs_is_killed_by_the_keeper(
+    engine: Engine, peer: Peer, autojump_clock: MockClock
+) -> None:
+    outcomes = await ask(engine)
+    assert (await peer.receive()).kind == wire.MSG_JOB
+    await trio.sleep(12.4)
+    with pytest.raises(BlockingIOError):
+        peer.ctl.recv(64)
+    await trio.sleep(0.2)
+    assert peer.ctl.recv(64) == wire.RESTARTS.pack(1)
+    peer.die()
+    while engine.link.up:
+        await trio.lowlevel.checkpoint()
+    assert [getattr(outcome, "status", None) for outcome in outcomes] == ["internal_error"]
+
+
+async def test_a_worker_that_answers_the_second_time_lives(
+    engine: Engine, peer: Peer, autojump_clock: MockClock
+) -> None:
+    """As where it was sandboxd that stood still."""
+    await ask(engine)
+    assert (await peer.receive()).kind == wire.MSG_JOB
+    await trio.sleep(8)
+    for _ in range(2):
+        assert (await peer.receive()).kind == wire.MSG_STATS
+    peer.send(wire.STATS.pack(wire.MSG_STATS_IS, *range(1, 12)))
+    await trio.sleep(6)
+    with pytest.raises(BlockingIOError):
+        peer.ctl.recv(64)
+
+
+async def test_an_idle_worker_is_not_asked(
+    engine: Engine, peer: Peer, autojump_clock: MockClock
+) -> None:
+    await trio.sleep(60)
+    assert peer.nothing_sent()
+
+
+async def test_a_worker_that_never_says_hello_is_killed(
+    engine: Engine, keeper: tuple[Keeper, socket.socket], autojump_clock: MockClock
+) -> None:
+    peer = Peer(keeper[1])
+    peer.start_worker(hello=False)
+    await trio.sleep(5.1)
+    assert peer.ctl.recv(64) == wire.RESTARTS.pack(1)
+    peer.close()
+
+
+@pytest.mark.parametrize("dead", [False, True])
+async def test_a_keeper_that_hangs_is_fatal(
+    alone: Engine, keeper: tuple[Keeper, socket.socket], autojump_clock: MockClock, dead: bool
+) -> None:
+    """Whether the worker hangs with it, or died and is not replaced."""
+    peer = Peer(keeper[1])
+    peer.start_worker()
+    error: list[BaseException] = []
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            try:
+                await alone.link.run()
+            except* HelperDied as group:
+                error.append(group)
+
+        nursery.start_soon(run)
+        await trio.testing.wait_all_tasks_blocked()
+        await ask(alone)
+        if dead:
+            peer.die()
+        await trio.sleep(18)
+    assert "sandbox-helper hangs" in str(error[0].exceptions)
+    assert keeper[0].hangs
+    peer.close()
