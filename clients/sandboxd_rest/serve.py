@@ -68,6 +68,7 @@ async def run(config: Config) -> None:
                 for text in where:
                     _log.info("listening %s", fields(on=text))
                 systemd.notify("READY=1")
+                nursery.start_soon(_feed_watchdog)
                 for dialect in dialects:
                     nursery.start_soon(_prepare, dialect)
                     if dialect.run is not None:
@@ -87,6 +88,14 @@ async def _prepare(dialect: Dialect) -> None:
         # The first request would find out the same, and say so.
         with trio.move_on_after(_PREPARE_S), contextlib.suppress(Refusal, SandboxdError):
             await dialect.prepare()
+
+
+async def _feed_watchdog() -> None:
+    """The loop goes round, so requests are answered."""
+    interval_s = systemd.watchdog_interval_s()
+    while interval_s is not None:
+        systemd.notify("WATCHDOG=1")
+        await trio.sleep(interval_s / 2)
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:
