@@ -124,6 +124,7 @@ class Job:
             self._engine.finish(self, not_started(exc))
 
     def _ended(self, end: StageEnd | None) -> None:
+        self.stage_id = 0
         outcome: Outcome
         if end is None:
             outcome = results.internal_error(LOST)

@@ -201,19 +201,28 @@ class StagedJob:
         call.send(ends.for_job())
         pumps = self._pumps(ends, limits)
         try:
-            async with trio.open_nursery() as nursery:
-                for pump in pumps:
-                    nursery.start_soon(pump.run)
-                if self.stdin is not None and ends.stdin is not None:
-                    nursery.start_soon(self._feed, self.stdin, ends, ends.stdin)
+            if pumps or ends.stdin is not None:
+                end = await self._with_streams(call, pumps, ends)
+            else:
                 end = await call.wait()
-                nursery.cancel_scope.cancel()
-            for pump in pumps:
-                await pump.drain()
         finally:
             call.leave()
         result = self._result(end, stage, limits)
         return _with_truncation(result, pumps, limits)
+
+    async def _with_streams(
+        self, call: "_Call", pumps: list[OutputPump], ends: Ends
+    ) -> StageEnd | None:
+        async with trio.open_nursery() as nursery:
+            for pump in pumps:
+                nursery.start_soon(pump.run)
+            if self.stdin is not None and ends.stdin is not None:
+                nursery.start_soon(self._feed, self.stdin, ends, ends.stdin)
+            end = await call.wait()
+            nursery.cancel_scope.cancel()
+        for pump in pumps:
+            await pump.drain()
+        return end
 
     def _pumps(self, ends: Ends, limits: JobLimits) -> list[OutputPump]:
         if self._sink is None:

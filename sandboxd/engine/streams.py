@@ -13,6 +13,7 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -122,37 +123,26 @@ class Stdin:
         return True
 
 
-class OutputPump:
-    """Carries one output stream of a stage from its pipe to the client."""
+class Intake:
+    """Reads one pipe or terminal without ever waiting, up to a limit."""
 
     def __init__(
-        self, stream: str, fd: int, limit: int, sink: Sink, exceeded: Callable[[], None]
+        self, fd: int, limit: int, output: Callable[[bytes], object], exceeded: Callable[[], None]
     ) -> None:
+        self.fd = fd
         self.truncated = False
-        self.stream = stream
-        self._fd = fd
+        self.ended = False
+        """At the end of the stream, or at the limit."""
         self._left = limit
-        self._sink = sink
+        self._output = output
         self._exceeded = exceeded
-        self._ended = False
 
-    async def run(self) -> None:
-        """Until the end of the stream. May be cancelled at any time without loss; call
-        `drain` then."""
-        while not self._ended:
-            await trio.lowlevel.wait_readable(self._fd)
-            self._read_once()
-            await self._sink.ready()
-
-    async def drain(self) -> None:
-        """Take what is left in the pipe, without waiting for more. The program is dead, but a
-        passed descriptor may keep the pipe open for ever."""
-        while not self._ended and self._read_once():
-            await self._sink.ready()
-
-    def _read_once(self) -> bool:
+    def take(self) -> bool:
+        """Read once. False when there was nothing, or it has ended."""
+        if self.ended:
+            return False
         try:
-            data = os.read(self._fd, _PIPE_BYTES)
+            data = os.read(self.fd, _PIPE_BYTES)
         except BlockingIOError:
             return False
         except OSError as exc:
@@ -160,16 +150,45 @@ class OutputPump:
                 raise
             data = b""
         if not data:
-            self._ended = True
+            self.ended = True
             return False
         if len(data) > self._left:
             data = data[: self._left]
-            self._ended = self.truncated = True
+            self.ended = self.truncated = True
             self._exceeded()
         self._left -= len(data)
         if data:
-            self._sink.output(self.stream, data)
+            self._output(data)
         return True
+
+
+class OutputPump:
+    """Carries one output stream of a stage from its pipe to the client."""
+
+    def __init__(
+        self, stream: str, fd: int, limit: int, sink: Sink, exceeded: Callable[[], None]
+    ) -> None:
+        self.stream = stream
+        self._intake = Intake(fd, limit, partial(sink.output, stream), exceeded)
+        self._sink = sink
+
+    @property
+    def truncated(self) -> bool:
+        return self._intake.truncated
+
+    async def run(self) -> None:
+        """Until the end of the stream. May be cancelled at any time without loss; call
+        `drain` then."""
+        while not self._intake.ended:
+            await trio.lowlevel.wait_readable(self._intake.fd)
+            self._intake.take()
+            await self._sink.ready()
+
+    async def drain(self) -> None:
+        """Take what is left in the pipe, without waiting for more. The program is dead, but a
+        passed descriptor may keep the pipe open for ever."""
+        while self._intake.take():
+            await self._sink.ready()
 
 
 class Ends:

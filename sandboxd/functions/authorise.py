@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType, structs
 from sandboxd.protocol.errors import NOT_FOUND, PERMISSION_DENIED, RequestError
 
 if TYPE_CHECKING:
+    from sandboxd.functions.live import Live
     from sandboxd.functions.model import Execution, Filter, Function, FunctionItem, Key, Role
 
 Action = Literal[
@@ -155,6 +156,20 @@ def _sees(principal: Principal, target: Target) -> bool:
     if key.role == "master":
         return target.kind != "key" or target.role == "run"
     return target.kind == "function" or (target.kind == "execution" and target.key_id == key.id)
+
+
+def may_wait(principal: Principal, live: Live) -> bool:
+    """Whether he may wait for one that has not ended, as far as what of it never changes says:
+    False where its row has to be looked at, which has its space."""
+    if principal.who == "manage":
+        return False
+    target = Target(
+        kind="execution",
+        tenant=live.tenant,
+        function_id=live.function_id,
+        key_id=live.key_id,
+    )
+    return verdict(principal, "execution.wait", target) == "allowed"
 
 
 def require(principal: Principal, action: Action, target: Target, what: str) -> None:

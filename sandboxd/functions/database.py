@@ -1,8 +1,10 @@
 """The SQLite database and the one thread that uses it.
 
-Writes that wait at the same moment are committed together, with one fsync (group commit); each is
-a savepoint of its own, so that one that fails takes nothing along. Reads run between two commits
-and so see only what is on the disk.
+Writes that wait at the same moment are committed together, with one fsync (group commit). Where one
+of them fails nothing is committed, and all are done once more, each in a savepoint of its own, so
+that it takes nothing along. Savepoints are not for the first time: in each SQLite keeps the former
+content of every page in memory, which for a thousand rows in a large table is many megabytes.
+Reads run between two commits and so see only what is on the disk.
 
 What is durable when: the database is in WAL mode with `synchronous=FULL`, so SQLite calls fsync on
 the WAL at each commit, and on its directory when it makes it. A write returns after that.
@@ -106,7 +108,8 @@ class Database:
             await trio.to_thread.run_sync(self._thread.join)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do ``work`` in a transaction; on the disk when this returns. It may be run twice.
+        """Do ``work`` in a transaction; on the disk when this returns. It may be run again, when
+        what it did was undone.
 
         What ``work`` raises undoes it, and is raised here; an error of SQLite as RequestError. Once
         begun it cannot be cancelled.
@@ -179,26 +182,34 @@ def _run(connection: sqlite3.Connection, batch: list[_Item[Any]]) -> None:
     if not writes:
         return
     failure = _commit(connection, writes)
-    if len(writes) > 1 and failure is not None and _code(failure) not in _BUSY:
-        # One that was too much for the disk must not be the ruin of the others.
-        for item in writes:
-            _commit(connection, [item])
+    if len(writes) > 1 and _is_of_one(failure):
+        failure = _commit(connection, writes, apart=True)
+        if _is_of_one(failure):
+            # One that was too much for the disk must not be the ruin of the others.
+            for item in writes:
+                _commit(connection, [item])
     _deliver(writes)
 
 
-def _commit(connection: sqlite3.Connection, items: Sequence[_Item[Any]]) -> Exception | None:
-    """One transaction. The answer is why it failed as a whole, which each of ``items`` has then."""
+def _is_of_one(failure: Exception | None) -> bool:
+    """Whether it may be better without one of the writes."""
+    return failure is not None and _code(failure) not in _BUSY
+
+
+def _commit(
+    connection: sqlite3.Connection, items: Sequence[_Item[Any]], *, apart: bool = False
+) -> Exception | None:
+    """One transaction; where they are kept ``apart``, without those that fail. The answer is why it
+    failed as a whole, which each of ``items`` has then."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         for item in items:
-            connection.execute("SAVEPOINT item")
-            item.attempt(connection)
-            # After some errors, a full disk among them, SQLite has undone everything.
-            if isinstance(item.error, sqlite3.Error) and not connection.in_transaction:
-                raise item.error
-            if item.error is not None:
-                connection.execute("ROLLBACK TO item")
-            connection.execute("RELEASE item")
+            if apart:
+                _attempt_apart(connection, item)
+            else:
+                item.attempt(connection)
+                if item.error is not None:
+                    raise item.error
         connection.execute("COMMIT")
     except Exception as exc:
         with contextlib.suppress(sqlite3.Error):
@@ -208,6 +219,18 @@ def _commit(connection: sqlite3.Connection, items: Sequence[_Item[Any]]) -> Exce
             item.error = exc
         return exc
     return None
+
+
+def _attempt_apart(connection: sqlite3.Connection, item: _Item[Any]) -> None:
+    """Raises what has undone the whole transaction."""
+    connection.execute("SAVEPOINT item")
+    item.attempt(connection)
+    # After some errors, a full disk among them, SQLite has undone everything.
+    if isinstance(item.error, sqlite3.Error) and not connection.in_transaction:
+        raise item.error
+    if item.error is not None:
+        connection.execute("ROLLBACK TO item")
+    connection.execute("RELEASE item")
 
 
 def _deliver(items: list[_Item[Any]]) -> None:

@@ -49,6 +49,27 @@ _ENDED: Final = (
     "end_reason", "ended_ns", "job_status", "exit_code", "signal", "message", "cpu_time_ns",
     "wall_time_ns", "memory_bytes", "log_truncated",
 )  # fmt: skip
+_HAS_FILES: Final = (
+    "EXISTS (SELECT 1 FROM execution_files WHERE execution_files.sequence = executions.sequence)"
+)
+# Each statement gives the other thread its turn, which costs more than most of them.
+_END: Final = (
+    "UPDATE executions SET status = 'ended', "
+    + ", ".join(f"{name} = ?" for name in _ENDED)
+    + ", log_bytes = ?, started_ns = ifnull(?, started_ns), revision = ifnull(?, revision)"
+    ", bytes = bytes + ? WHERE id = ? AND status <> 'ended'"
+    f" RETURNING {', '.join(_COLUMNS)}, {_HAS_FILES}"
+)
+_DATA: Final = ("x'', x''", "args, stdin")
+_WHOLE: Final = tuple(
+    f"SELECT {', '.join(_COLUMNS)}, {_HAS_FILES}, {columns}, error, result"
+    " FROM executions JOIN execution_data USING (sequence) WHERE id = ?"
+    for columns in _DATA
+)
+"""Without and with what was sent."""
+
+_limits_decoder: Final = msgspec.json.Decoder(Limits)
+_metadata_decoder: Final = msgspec.json.Decoder()
 
 _FileRole = Literal["input", "output"]
 
@@ -62,13 +83,15 @@ class ExecutionRows:
     def get(self, connection: sqlite3.Connection, id: str, sent: bool = True) -> Execution:
         """Complete, but without `args` and `stdin` where not ``sent``. Raises RequestError
         `not_found`."""
-        return self._complete(connection, _row(connection, id), sent)
+        row = _whole(connection, id, sent)
+        if row is None:
+            raise _unknown(id)
+        return row
 
     def get_many(self, connection: sqlite3.Connection, ids: Iterable[str]) -> list[Execution]:
         """Those that are there, without `args` and `stdin`."""
-        found = (connection.execute(f"{SELECT} WHERE id = ?", (id,)).fetchone() for id in ids)
-        rows = (execution(row) for row in found if row is not None)
-        return [self._complete(connection, row, sent=False) for row in rows]
+        found = (_whole(connection, id, sent=False) for id in ids)
+        return [row for row in found if row is not None]
 
     def add(self, connection: sqlite3.Connection, new: Execution) -> Execution:
         """Raises RequestError: `exists`; `not_found` when its function is not there any more."""
@@ -131,50 +154,37 @@ class ExecutionRows:
         return self.get(connection, id)
 
     def end(self, connection: sqlite3.Connection, id: str, outcome: Outcome) -> Execution:
-        """Raises RequestError `not_found`."""
-        old = _row(connection, id)
-        if old.status != "ended":
-            changes = {name: getattr(outcome, name) for name in _ENDED}
-            changes |= {"status": "ended", "log_bytes": len(outcome.log)}
-            if outcome.started_ns is not None:
-                changes["started_ns"] = outcome.started_ns
-            if outcome.revision is not None:
-                changes["revision"] = outcome.revision
-            _set(connection, "executions", old.sequence, changes, changes.keys())
-            connection.execute(
-                "UPDATE execution_data SET error = ?, result = ?, log = ? WHERE sequence = ?",
-                (
-                    None if outcome.error is None else msgspec.json.encode(outcome.error),
-                    None if outcome.result is None else outcome.result.encode(),
-                    outcome.log,
-                    old.sequence,
-                ),
-            )
-            self._add_files(connection, old.sequence, "output", outcome.outputs)
-            connection.execute(_COUNT_BYTES, (old.sequence,))
-        return self.get(connection, id)
+        """As it is then, without `args` and `stdin`. Raises RequestError `not_found`."""
+        error = None if outcome.error is None else msgspec.json.encode(outcome.error)
+        result = None if outcome.result is None else outcome.result.encode()
+        size = len(error or b"") + len(result or b"") + len(outcome.log)
+        size += sum(file.bytes for file in outcome.outputs)
+        values = [getattr(outcome, name) for name in _ENDED]
+        values += (len(outcome.log), outcome.started_ns, outcome.revision, size, id)
+        changed = connection.execute(_END, values).fetchall()
+        if not changed:
+            return self.get(connection, id, sent=False)
+        *plain, has_inputs = changed[0]
+        row = execution(tuple(plain))
+        connection.execute(
+            "UPDATE execution_data SET error = ?, result = ?, log = ? WHERE sequence = ?",
+            (error, result, outcome.log, row.sequence),
+        )
+        inputs = _files(connection, row.sequence)[0] if has_inputs else ()
+        self._add_files(connection, row.sequence, "output", outcome.outputs)
+        return structs.replace(
+            row,
+            error=outcome.error,
+            result=outcome.result,
+            inputs=inputs,
+            outputs=outcome.outputs,
+        )
 
     def delete(self, connection: sqlite3.Connection, id: str) -> Execution:
         """Raises RequestError `not_found`."""
         old = self.get(connection, id)
         connection.execute("DELETE FROM executions WHERE sequence = ?", (old.sequence,))
         return old
-
-    def _complete(self, connection: sqlite3.Connection, row: Execution, sent: bool) -> Execution:
-        columns = "args, stdin" if sent else "x'', x''"
-        args, stdin, error, result = connection.execute(
-            f"SELECT {columns}, error, result FROM execution_data WHERE sequence = ?",
-            (row.sequence,),
-        ).fetchone()
-        return structs.replace(
-            row,
-            args=args.decode(),
-            stdin=stdin,
-            error=None if error is None else msgspec.json.decode(error, type=Failure),
-            result=None if result is None else result.decode(),
-            inputs=_files(connection, row.sequence, "input"),
-            outputs=_files(connection, row.sequence, "output"),
-        )
 
     def _add_files(
         self,
@@ -240,8 +250,31 @@ def submitted(connection: sqlite3.Connection) -> list[str]:
 def _row(connection: sqlite3.Connection, id: str) -> Execution:
     row = connection.execute(f"{SELECT} WHERE id = ?", (id,)).fetchone()
     if row is None:
-        raise RequestError(NOT_FOUND, f"there is no execution {id[:64]}; it may have expired")
+        raise _unknown(id)
     return execution(row)
+
+
+def _unknown(id: str) -> RequestError:
+    return RequestError(NOT_FOUND, f"there is no execution {id[:64]}; it may have expired")
+
+
+def _whole(connection: sqlite3.Connection, id: str, sent: bool) -> Execution | None:
+    """With all that is stored of it but its log."""
+    row = connection.execute(_WHOLE[sent], (id,)).fetchone()
+    if row is None:
+        return None
+    *plain, has_files, args, stdin, error, result = row
+    found = execution(tuple(plain))
+    inputs, outputs = _files(connection, found.sequence) if has_files else ((), ())
+    return structs.replace(
+        found,
+        args=args.decode(),
+        stdin=stdin,
+        error=None if error is None else msgspec.json.decode(error, type=Failure),
+        result=None if result is None else result.decode(),
+        inputs=inputs,
+        outputs=outputs,
+    )
 
 
 def execution(row: tuple[Any, ...]) -> Execution:
@@ -250,21 +283,26 @@ def execution(row: tuple[Any, ...]) -> Execution:
     return Execution(
         **dict(zip(_PLAIN, plain, strict=True)),
         log_truncated=bool(log_truncated),
-        limits=msgspec.json.decode(limits, type=Limits),
-        metadata=msgspec.json.decode(metadata),
+        limits=_limits_decoder.decode(limits),
+        metadata=_metadata_decoder.decode(metadata),
         sequence=sequence,
     )
 
 
 def _files(
-    connection: sqlite3.Connection, sequence: int, role: _FileRole
-) -> tuple[ExecutionFile, ...]:
+    connection: sqlite3.Connection, sequence: int
+) -> tuple[tuple[ExecutionFile, ...], tuple[ExecutionFile, ...]]:
+    """Inputs and outputs."""
     rows = connection.execute(
-        "SELECT id, path, sha256, bytes FROM execution_files"
-        " WHERE sequence = ? AND role = ? ORDER BY rowid",
-        (sequence, role),
+        "SELECT role, id, path, sha256, bytes FROM execution_files WHERE sequence = ?"
+        " ORDER BY rowid",
+        (sequence,),
+    ).fetchall()
+    inputs, outputs = (
+        tuple([ExecutionFile(*row[1:]) for row in rows if row[0] == role])
+        for role in ("input", "output")
     )
-    return tuple(ExecutionFile(*row) for row in rows)
+    return inputs, outputs
 
 
 def _has_function(connection: sqlite3.Connection, new: Execution) -> bool:

@@ -143,18 +143,27 @@ def wait(connection: Connection, msgid: int, params: ExecutionWaitParams) -> obj
     caller = callers.principal(connection, params)
 
     async def answer() -> object:
-        row = await found_execution(service, caller, "execution.wait", params.id)
-        live = service.opened.executions.find(row.id)
-        if live is None and row.status == "pending" and not row.submitted_ns:
-            raise wrong_state(row.status, "it has not been started; start it first")
-        if live is not None:
-            await live.over.wait()
-            row = live.last or await service.opened.store.execution(row.id, sent=False)
-        elif row.status != "ended":  # It has ended meanwhile.
-            row = await service.opened.store.execution(row.id, sent=False)
+        row = await _waited(service, caller, params.id)
         return await view(service, row, log=params.log is True)
 
     return later(connection, msgid, answer)
+
+
+async def _waited(service: Functions, caller: Principal, id: str) -> Execution:
+    """The execution when it has ended."""
+    live = service.opened.executions.find(id)
+    if live is None or not authorise.may_wait(caller, live):
+        row = await found_execution(service, caller, "execution.wait", id)
+        live = service.opened.executions.find(id)
+        if live is None and row.status == "pending" and not row.submitted_ns:
+            raise wrong_state(row.status, "it has not been started; start it first")
+        if live is None and row.status == "ended":
+            return row
+    if live is not None:
+        await live.over.wait()
+        if live.last is not None:
+            return live.last
+    return await service.opened.store.execution(id, sent=False)
 
 
 def output(connection: Connection, msgid: int, params: ExecutionOutputParams) -> object:

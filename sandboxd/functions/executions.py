@@ -72,19 +72,24 @@ class Executions:
 
         Nothing may be started before it says that it has begun.
         """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._runner.serve)
+                self._nursery = nursery
+                await self._enter_left()
+                self._room.resume()
+                task_status.started()
+        finally:
+            self._runner.close()
+
+    async def _enter_left(self) -> None:
         left = await self._store.unfinished(time.time_ns())
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for row in left:
-                self.places.add(row.tenant)
-                self.places.add_key(row.key_id)
-                self._enter(row, whole=False)
-            if left:
-                _log.info("executions go on %s", fields(count=len(left)))
-            left.clear()  # This lasts as long as the daemon.
-            self._room.resume()
-            task_status.started()
-            await trio.sleep_forever()
+        for row in left:
+            self.places.add(row.tenant)
+            self.places.add_key(row.key_id)
+            self._enter(row, whole=False)
+        if left:
+            _log.info("executions go on %s", fields(count=len(left)))
 
     async def finish(self) -> None:
         """Interrupt what runs. What waits is run by the next daemon. Returns when every end is

@@ -1,6 +1,7 @@
 """An execution that was started and has not ended, in memory; and how its job is run.
 
-Both of its output streams are one pipe, so that its log has what it printed in order.
+Both of its output streams are one pipe, so that its log has what it printed in order. A job that is
+one program is started and ended by plain calls, as those of `job.run` are.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import msgspec
 import trio
 
 from sandboxd.engine import results, wire
-from sandboxd.engine.job import WAITING, Outcome, Stdio, not_started
+from sandboxd.engine.job import RUNNING, WAITING, Outcome, Stdio, not_started
 from sandboxd.engine.stages import StagedJob
-from sandboxd.engine.streams import Ends, OutputPump
+from sandboxd.engine.streams import Ends, Intake
 from sandboxd.protocol import status
 from sandboxd.protocol.errors import BUSY, RequestError
 from sandboxd.protocol.models import Result, StagesResult
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 
     from sandboxd.engine.job import Job
     from sandboxd.engine.jobs import Engine
+    from sandboxd.functions.logs import LogReader
     from sandboxd.functions.model import EndReason, Execution
 
 _FIRST_RETRY_NS: Final = 10_000_000
 
 
 class Live:
-    """One execution. It is the scheduler's ticket, too, and the sink of its own log."""
+    """One execution. It is the scheduler's ticket, too."""
 
     __slots__ = (
         "_start",
@@ -105,43 +107,95 @@ class Live:
             return True
         return False
 
-    # -- as the sink of its streams
+    @property
+    def runs(self) -> bool:
+        """Whether its program, or one of them, was started and has not ended."""
+        return bool(self.began_ns) and self.job is not None and self.job.state == RUNNING
 
-    def stage_started(self, stage: str) -> None: ...
 
-    def output(self, stream: str, data: bytes) -> None:
-        self.log += data
+class _Run:
+    """One run of an admitted job, with its log."""
 
-    async def ready(self) -> None:
-        await trio.lowlevel.checkpoint()
+    def __init__(
+        self, engine: Engine, job: Job, live: Live, reader: LogReader, began: Callable[[], None]
+    ) -> None:
+        self.outcome: Outcome | None = None
+        self.changed = trio.Event()
+        """Set when it has its place and needs this task, and when it has ended."""
+        self._engine = engine
+        self._job = job
+        self._live = live
+        self._reader = reader
+        self._began = began
+        self._ends = Ends()
+        self._intake: Intake | None = None
+        job.done = self._done
+        job.run_in_task = self._placed
+
+    def _done(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.changed.set()
+
+    def _placed(self) -> None:
+        """The job has its place."""
+        job = self._job
+        self._live.began_ns = time.time_ns()
+        self._began()
+        try:
+            self._listen()
+        except OSError as exc:
+            self._engine.finish(job, not_started(exc))
+            return
+        if job.plain:
+            job.run_in_task = None
+            job.start()
+        else:
+            self.changed.set()
+
+    def _listen(self) -> None:
+        """Make both of the job's output streams one pipe, and read it."""
+        job = self._job
+        self._ends.add_output("stdout")
+        out = self._ends.for_job().stdout
+        assert out is not None  # noqa: S101 - for the type checker
+        job.stdio = Stdio(stdout=out)
+        job.stdio = Stdio(stdout=out, stderr=os.dup(out))
+        fd = self._ends.outputs[0][1]
+        self._intake = Intake(fd, job.limits.output_bytes, self._live.log.extend, self._exceeded)
+        self._reader.add(self._intake)
+
+    def _exceeded(self) -> None:
+        self._live.log_truncated = True
+        if self._job.state == RUNNING and self._job.stage_id:
+            self._engine.kill(self._job, wire.REASON_OUTPUT)
+
+    def close(self) -> None:
+        """Nothing of it runs any more, or nobody wants to know."""
+        if self._intake is not None:
+            self._reader.finish(self._intake)
+        self._ends.close()
 
 
 async def run(
-    engine: Engine, job: Job, live: Live, meanwhile: Callable[[], Awaitable[None]]
+    engine: Engine, job: Job, live: Live, reader: LogReader, began: Callable[[], None]
 ) -> Outcome:
-    """Run an admitted job; ``meanwhile`` runs from the start of its program to its end at most.
+    """Run an admitted job; ``began`` is called when its program is started.
 
     Cancelled, it gives the job up.
     """
-    outcomes: list[Outcome] = []
-    placed = trio.Event()
-
-    def done(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        placed.set()
-
-    job.done = done
-    job.run_in_task = placed.set
+    running = _Run(engine, job, live, reader, began)
     try:
         await _submit(engine, job, live)
-        await placed.wait()
-        if not outcomes:
-            live.began_ns = time.time_ns()
-            await _run_placed(engine, job, live, meanwhile)
-        outcome = outcomes[0]
+        await running.changed.wait()
+        if running.outcome is None:
+            await StagedJob(engine, job, None).run()
     except BaseException:  # Cancelled, which may be in a group with other things.
         engine.abandon(job)
         raise
+    finally:
+        running.close()
+    outcome = running.outcome
+    assert outcome is not None  # noqa: S101 - for the type checker: it has called `done`
     return _with_truncation(outcome, job, live) if live.log_truncated else outcome
 
 
@@ -160,47 +214,6 @@ async def _submit(engine: Engine, job: Job, live: Live) -> None:
                 raise
         else:
             return
-
-
-async def _run_placed(
-    engine: Engine, job: Job, live: Live, meanwhile: Callable[[], Awaitable[None]]
-) -> None:
-    """The job has its place."""
-    ends = Ends()
-    try:
-        try:
-            fd = _one_pipe(ends, job)
-        except OSError as exc:
-            engine.finish(job, not_started(exc))
-            return
-
-        def exceeded() -> None:
-            live.log_truncated = True
-            if job.stage_id:
-                engine.kill(job, wire.REASON_OUTPUT)
-
-        pump = OutputPump("log", fd, job.limits.output_bytes, live, exceeded)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pump.run)
-            nursery.start_soon(meanwhile)
-            await StagedJob(engine, job, None).run()
-            nursery.cancel_scope.cancel()
-        await pump.drain()
-    finally:
-        ends.close()
-
-
-def _one_pipe(ends: Ends, job: Job) -> int:
-    """Make both of the job's output streams one pipe, and return our end of it."""
-    ends.add_output("stdout")
-    out = ends.for_job().stdout
-    assert out is not None  # noqa: S101 - for the type checker
-    try:
-        job.stdio = Stdio(stdout=out, stderr=os.dup(out))
-    except OSError:
-        os.close(out)
-        raise
-    return ends.outputs[0][1]
 
 
 def _with_truncation(outcome: Outcome, job: Job, live: Live) -> Outcome:

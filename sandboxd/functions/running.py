@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 from msgspec import UNSET
@@ -13,12 +12,14 @@ from msgspec import UNSET
 from sandboxd.functions import callers
 from sandboxd.functions import live as lives
 from sandboxd.functions import outcome as outcomes
+from sandboxd.functions.logs import LogReader
 from sandboxd.functions.model import ExecutionFile, Outcome
+from sandboxd.functions.noting import Notes
 from sandboxd.functions.prepared import Call, files_bytes
 from sandboxd.protocol import status
 from sandboxd.protocol.errors import CANCELLED as REFUSED
 from sandboxd.protocol.errors import RequestError
-from sandboxd.protocol.functions import CANCELLED, PENDING, RUNNING
+from sandboxd.protocol.functions import CANCELLED
 from sandboxd.protocol.jobs import DEFAULT_FILE_MODE, InputFile
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from sandboxd.functions.registry import Registry
     from sandboxd.functions.store import Store
     from sandboxd.protocol.models import Result
-
-# So long a program has to run until that is stored.
-_NOTED_AFTER_S: Final = 0.03
 
 
 class Runner:
@@ -47,6 +45,18 @@ class Runner:
         self._files = registry.in_use
         # There are only as many at a time as have places: what they are given is in memory.
         self._large = trio.CapacityLimiter(engine.scheduler.places)
+        self._logs = LogReader()
+        self._notes = Notes(store)
+
+    async def serve(self) -> None:
+        """What all runs need, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._logs.run)
+            nursery.start_soon(self._notes.run)
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+        self._logs.close()
 
     async def run(self, live: Live) -> Outcome | None:
         """Run it and say how it ended; None when it was left. Raises RequestError when it cannot
@@ -97,8 +107,8 @@ class Runner:
             job.held = prepared.plan.runtime.use
         self._require_wanted(live)
         live.job = job
-        note = partial(self._note, live, function.revision)
-        outcome = await lives.run(self._engine, job, live, note)
+        began = partial(self._notes.add, live, function.revision)
+        outcome = await lives.run(self._engine, job, live, self._logs, began)
         if self.closing and not live.began_ns:
             return None
         end = outcomes.read(function.kind, outcome)
@@ -118,14 +128,6 @@ class Runner:
     def _require_wanted(self, live: Live) -> None:
         if live.ending or self.closing:
             raise _unwanted()
-
-    async def _note(self, live: Live, revision: int) -> None:
-        """Store that it runs, when it has for a moment."""
-        await trio.sleep(_NOTED_AFTER_S)
-        with contextlib.suppress(RequestError):  # It was ended, or removed, meanwhile.
-            await self._store.change_execution(
-                live.id, PENDING, status=RUNNING, started_ns=live.began_ns, revision=revision
-            )
 
     async def _inputs(self, row: Execution) -> tuple[InputFile, ...]:
         return tuple(

@@ -195,7 +195,8 @@ class Store:
         return new
 
     async def end_execution(self, id: str, outcome: Outcome) -> Execution:
-        """It has ended. The first end counts: of one that has ended, nothing is changed."""
+        """It has ended. The first end counts: of one that has ended, nothing is changed. Answers
+        without what was sent."""
 
         def work(connection: sqlite3.Connection) -> tuple[Execution, Removed]:
             ended = self._executions.end(connection, id, outcome)

@@ -225,7 +225,9 @@ async def test_an_execution_from_its_creation_to_its_end(store: Store) -> None:
         if name not in ("log", "outputs"):
             assert getattr(ended, name) == getattr(FULL, name), name
     assert (ended.status, ended.outputs, ended.log_bytes) == ("ended", (output,), len(FULL.log))
-    assert await store.execution(created.id) == ended
+    assert await store.execution(created.id, sent=False) == ended
+    whole = await store.execution(created.id)
+    assert whole == structs.replace(ended, args='"x"', stdin=b"\0")
     assert await store.content(output.sha256) == b"output"
 
 
