@@ -8,12 +8,13 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 # The host's name in the table of attacks.
 ATTACKED ?= cgroup v1
+SOAK_MINUTES ?= 60
 VM_RUN ?= ../shared/vm/vm-run
 export PYTHON
 # CMake and pip have ideas of their own about these.
 unexport DESTDIR PREFIX
 
-.PHONY: help run test test-py test-c test-vm attacks attacks-rootless bench lint format man install deb clean check native
+.PHONY: help run test test-py test-c test-vm attacks attacks-rootless bench soak lint format man install deb clean check native
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -57,6 +58,9 @@ attacks-rootless: native ## The same on daemons of an ordinary user (started by 
 
 bench: native ## Measure against the floor and every sandbox that is installed
 	@$(PY) tests/bench/run.py
+
+soak: native ## An hour of mixed load, watched and judged; SOAK_MINUTES=N, SOAK="--into DIR …"
+	@PYTHONPATH=tests $(PY) -m soak --minutes $(SOAK_MINUTES) $(SOAK)
 
 lint: native ## ruff, mypy, clang-format, clang-tidy, gcc -fanalyzer, unit files, man pages
 	@.ci/lint

@@ -171,8 +171,9 @@ class _Run:
 
     def close(self) -> None:
         """Nothing of it runs any more, or nobody wants to know."""
-        if self._intake is not None:
-            self._reader.finish(self._intake)
+        intake, self._intake = self._intake, None  # It knows this: no circle may stay.
+        if intake is not None:
+            self._reader.finish(intake)
         self._ends.close()
 
 
