@@ -94,10 +94,7 @@ class ExecutionRows:
         return [row for row in found if row is not None]
 
     def add(self, connection: sqlite3.Connection, new: Execution) -> Execution:
-        """Raises RequestError: `exists`; `not_found` when its function is not there any more."""
-        if not _has_function(connection, new):
-            text = f"there is no function {new.space}/{new.function}; it was deleted meanwhile"
-            raise RequestError(NOT_FOUND, text)
+        """Of a function that `require_function` has found. Raises RequestError `exists`."""
         args = new.args.encode()
         metadata = _json(new.metadata)
         size = _ROW_BYTES + len(metadata) + len(args) + len(new.stdin)
@@ -305,10 +302,13 @@ def _files(
     return inputs, outputs
 
 
-def _has_function(connection: sqlite3.Connection, new: Execution) -> bool:
+def require_function(connection: sqlite3.Connection, new: Execution) -> None:
+    """Raises RequestError `not_found` when the function of a new one is not there any more."""
     statement = "SELECT EXISTS (SELECT 1 FROM functions WHERE id = ? AND tenant = ?)"
     values = (new.function_id, new.tenant)
-    return bool(connection.execute(statement, values).fetchone()[0])
+    if not connection.execute(statement, values).fetchone()[0]:
+        text = f"there is no function {new.space}/{new.function}; it was deleted meanwhile"
+        raise RequestError(NOT_FOUND, text)
 
 
 def _set(

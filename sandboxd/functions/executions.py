@@ -20,6 +20,7 @@ import trio
 
 from sandboxd.engine import wire
 from sandboxd.engine.scheduler import Scheduler
+from sandboxd.functions.ending import Ends
 from sandboxd.functions.live import Live
 from sandboxd.functions.model import Failure, Outcome
 from sandboxd.functions.places import Places
@@ -59,6 +60,7 @@ class Executions:
         self._store = store
         self._runner = Runner(engine, store, registry)
         self._room = Scheduler(places, _WHOLE_QUEUE, _WHOLE_QUEUE, _WHOLE_QUEUE)
+        self._ends = Ends(store, lambda: bool(self._room.waiting))
         self._live: dict[str, Live] = {}
         self._nursery: trio.Nursery | None = None
         # What is being started, and why that is to end at once.
@@ -75,6 +77,7 @@ class Executions:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._runner.serve)
+                nursery.start_soon(self._ends.run)
                 self._nursery = nursery
                 await self._enter_left()
                 self._room.resume()
@@ -266,7 +269,7 @@ class Executions:
         pause_s = 0.0
         while True:
             try:
-                live.last = await self._store.end_execution(live.id, ended)
+                live.last = await self._ends.add(live.id, ended)
                 return
             except Exception as exc:
                 error = exc if isinstance(exc, RequestError) else _mistake(live)

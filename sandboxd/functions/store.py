@@ -163,6 +163,8 @@ class Store:
             return []
 
         def work(connection: sqlite3.Connection) -> tuple[list[Execution], Removed]:
+            for one in {one.function_id: one for one in executions}.values():
+                execution_rows.require_function(connection, one)
             stored = [self._executions.add(connection, one) for one in executions]
             return stored, retention.require_room(connection, self._retention, stored[-1])
 
@@ -197,14 +199,19 @@ class Store:
     async def end_execution(self, id: str, outcome: Outcome) -> Execution:
         """It has ended. The first end counts: of one that has ended, nothing is changed. Answers
         without what was sent."""
+        return (await self.end_executions([(id, outcome)]))[0]
 
-        def work(connection: sqlite3.Connection) -> tuple[Execution, Removed]:
-            ended = self._executions.end(connection, id, outcome)
-            return ended, retention.make_room(connection, self._retention, ended)
+    async def end_executions(self, ends: Sequence[tuple[str, Outcome]]) -> list[Execution]:
+        """As `end_execution`: all of them, or none."""
+
+        def work(connection: sqlite3.Connection) -> tuple[list[Execution], Removed]:
+            ended = [self._executions.end(connection, id, outcome) for id, outcome in ends]
+            return ended, retention.make_room(connection, self._retention, ended[-1])
 
         ended, removed = await self._database.write(work)
-        self._contents.unpin(file.sha256 for file in outcome.outputs)
-        unused = {file.sha256 for file in outcome.outputs} - {file.sha256 for file in ended.outputs}
+        given = [file.sha256 for _, outcome in ends for file in outcome.outputs]
+        self._contents.unpin(given)
+        unused = set(given) - {file.sha256 for one in ended for file in one.outputs}
         await self._discard(removed.contents | unused)
         return ended
 
