@@ -89,8 +89,8 @@ class _Output:
             whole = self._take(text.encode(errors="backslashreplace"))
         except BlockingIOError:
             self._dropped += 1
-        except OSError:
-            pass  # Nobody reads it any more.
+        except (OSError, ValueError):
+            pass  # Nobody reads it any more, or it is closed.
         else:
             self._dropped, self._torn = 0, not whole
 

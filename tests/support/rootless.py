@@ -113,7 +113,7 @@ ONE_USER: Final = "without root a daemon serves one user"
 other_users: Final = pytest.mark.skipif(ACTIVE, reason=ONE_USER)
 # Of a test whose daemon is not started by `support.daemon`.
 starts_its_own: Final = pytest.mark.skipif(
-    ACTIVE, reason="it starts a daemon of root's; test_rootless.py has the like without root"
+    ACTIVE, reason="it starts a daemon of root's; test_without_root.py has the like without root"
 )
 
 
