@@ -62,22 +62,22 @@ class Gateway:
     ) -> None:
         self.log = directory / "rest.log"
         address = str(directory / "rest-notify")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.bind(address)
-            with open(self.log, "wb") as log:
-                self.process = subprocess.Popen(
-                    [*rootless.python_module("sandboxd_rest"), "--bind", bind, *args],
-                    stdin=subprocess.DEVNULL,
-                    stderr=log,
-                    cwd="/",
-                    env=CLEAN_ENVIRONMENT | {"NOTIFY_SOCKET": address} | dict(environment or {}),
-                    start_new_session=True,
-                )
-            try:
-                self._await_ready(notify)
-            except BaseException:
-                self.stop()
-                raise
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(address)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [*rootless.python_module("sandboxd_rest"), "--bind", bind, *args],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                cwd="/",
+                env=CLEAN_ENVIRONMENT | {"NOTIFY_SOCKET": address} | dict(environment or {}),
+                start_new_session=True,
+            )
+        try:
+            self._await_ready(self.notify)
+        except BaseException:
+            self.stop()
+            raise
         found = re.search(r"listening on=\S+?:([0-9]+)$", self.log_text(), re.MULTILINE)
         self.port = int(found[1]) if found else 0
 
@@ -117,6 +117,7 @@ class Gateway:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self.notify.close()
         return self.process.returncode
 
     # -- requests ----------------------------------------------------------------------------

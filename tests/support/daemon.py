@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,16 @@ class Daemon:
         *,
         without_root: bool = rootless.ACTIVE,
         heir_of: "Daemon | None" = None,
+        path: Path | None = None,
+        stderr: int | None = None,
+        around: Sequence[str] = (),
     ) -> None:
-        """``heir_of``: one that is dead, whose user, uids and cgroups this one takes over."""
-        self.socket = str(directory / "socket")
+        """``heir_of``: one that is dead, whose user, uids and cgroups this one takes over.
+        ``path``: of the socket. ``stderr``: instead of the log. ``around``: a command that executes
+        the one that follows it, in the daemon's mount namespace."""
+        self.socket = str(path or directory / "socket")
+        self.notify: socket.socket | None = None
+        """What it tells its service manager, which is this process."""
         self.log = directory / "log"
         self.uids = heir_of.uids if heir_of else take_uids()
         """Of the sandboxes."""
@@ -72,10 +79,11 @@ class Daemon:
         )
         variables = dict(environment or {})
         self.process: subprocess.Popen[bytes] | Service
-        if TEMPLATE and not self._account:
+        ours = self._account or path or stderr is not None or around or heir_of
+        if TEMPLATE and not ours:
             self.process = self._as_service(directory, variables)
         else:
-            self.process = self._as_child(directory, variables)
+            self.process = self._as_child(directory, variables, stderr, around)
         reader, self._lifeline = os.pipe()
         self._guard = _guard(self.process.pid, reader)
         os.close(reader)
@@ -87,16 +95,21 @@ class Daemon:
             raise RuntimeError(f"the daemon did not start: {error}\n{self.log_text()}") from None
 
     def _as_child(
-        self, directory: Path, environment: Mapping[str, str]
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        stderr: int | None,
+        around: Sequence[str],
     ) -> "subprocess.Popen[bytes]":
-        with _notify_socket(directory) as notify, open(self.log, "wb") as log:
+        self.notify = _notify_socket(directory)
+        with open(self.log, "wb") as log:
             config = str(directory / "sandboxd.toml")
-            command = [sys.executable, "-m", "sandboxd", "--config", config]
+            command = [*around, sys.executable, "-m", "sandboxd", "--config", config]
             command += ["--socket", self.socket]
             process = subprocess.Popen(
                 self._account.command(*command) if self._account else [*_OWN_MOUNTS, *command],
                 stdin=subprocess.DEVNULL,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
                 cwd="/",
                 env=CLEAN_ENVIRONMENT
                 | (self._account.environment if self._account else {})
@@ -105,9 +118,10 @@ class Daemon:
                 start_new_session=True,
             )
             try:
-                self._await_ready(process.pid, notify)
+                self._await_ready(process.pid, self.notify)
             except BaseException:
                 _end(process)
+                self.notify.close()
                 self._leave_account()
                 raise
         return process
@@ -152,6 +166,8 @@ class Daemon:
     def stop(self) -> int:
         """SIGTERM, and SIGKILL when that does not help. Returns the exit status."""
         status = _end(self.process)
+        if self.notify is not None:
+            self.notify.close()
         self._guard.kill()
         self._guard.wait()
         with contextlib.suppress(OSError):
@@ -208,12 +224,11 @@ def take_uids() -> range:
     return range(first, first + _UIDS_EACH)
 
 
-@contextlib.contextmanager
-def _notify_socket(directory: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(directory / "notify"))
-        (directory / "notify").chmod(0o666)
-        yield sock
+def _notify_socket(directory: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(str(directory / "notify"))
+    (directory / "notify").chmod(0o666)
+    return sock
 
 
 def _guard(pid: int, lifeline: int) -> "subprocess.Popen[bytes]":
