@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Outcome = Result | StagesResult | RequestError
 OnEnd = Callable[[StageEnd | None], None]
 
+ENDED_BEFORE: Final = "sandboxd ended before the job did; run it again"
 LOST: Final = "the helper died while the job ran; nothing is known about the program, run it again"
 
 WAITING: Final = 0
@@ -139,6 +140,11 @@ class Job:
 
 def nobody(outcome: Outcome) -> None:
     """Takes the outcome of a job whose owner is gone."""
+
+
+def unfinished(job: Job) -> Result:
+    """Of a job whose task was cancelled: with its connection, or because sandboxd ends."""
+    return results.cancelled() if job.cancel_reason else results.internal_error(ENDED_BEFORE)
 
 
 def not_started(exc: OSError) -> Result:

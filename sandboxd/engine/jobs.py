@@ -29,6 +29,7 @@ from sandboxd.engine.job import (
     Outcome,
     Stdio,
     nobody,
+    unfinished,
 )
 from sandboxd.engine.memfd import open_memfd, sealed_memfd
 from sandboxd.engine.results import StageEnd
@@ -247,10 +248,10 @@ class Engine:
                 self.control(wire.MSG_RELEASE, end.helper.job_id)
             elif after:
                 self.control(wire.MSG_RELEASE, after)
-            self.finish(job, results.cancelled())
+            self.finish(job, unfinished(job))
 
         self._active[job.stage_id] = ended
-        if not job.cancel_reason:  # Otherwise that has been sent already.
+        if not job.cancel_reason:  # Else that has been sent already.
             self.kill(job, wire.REASON_CANCELLED)
 
     # -- the helper's events -----------------------------------------------------------------

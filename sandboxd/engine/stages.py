@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from sandboxd.engine import collect, results, steps, wire
-from sandboxd.engine.job import LOST, NO_STDIO, Job, Outcome, Stdio, not_started
+from sandboxd.engine.job import LOST, NO_STDIO, Job, Outcome, Stdio, not_started, unfinished
 from sandboxd.engine.jobs import Engine
 from sandboxd.engine.memfd import open_memfd
 from sandboxd.engine.results import StageEnd
@@ -47,7 +47,7 @@ class StagedJob:
     async def run(self) -> None:
         """The job has its place. Whatever happens, the place is given back; cancellation kills
         what runs and frees the place as soon as that is dead."""
-        outcome: Outcome = results.cancelled()
+        outcome: Outcome | None = None
         try:
             outcome = await self._steps()
         except RequestError as error:
@@ -62,7 +62,7 @@ class StagedJob:
             if self._held:
                 self._engine.control(wire.MSG_RELEASE, self._held)
             if not self._given_up:
-                self._engine.finish(self._job, outcome)
+                self._engine.finish(self._job, outcome or unfinished(self._job))
 
     def resize(self, rows: int, columns: int) -> None:
         """Raises RequestError when the job has no terminal now."""

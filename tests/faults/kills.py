@@ -24,7 +24,7 @@ import traceback
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from compat.gateway import Gateway
 from faults import victims
@@ -38,7 +38,9 @@ from support.daemon import Daemon
 from support.lives import Lives
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
 
 MS: Final = 1_000_000
 KILL, STOP, PAUSE = "killed", "stopped", "paused"
@@ -225,32 +227,27 @@ class Harness:
     def _check(self, role: str, how: str, row: Row) -> None:
         known, self.known = self.known, Acknowledged()
         try:
-            with self._client() as client:
-                self.kept |= acknowledged.check(client, known, _HIT)
+            self.kept |= self._ask(lambda client: acknowledged.check(client, known, _HIT))
         except AssertionError as error:
             row.lost += 1
             self._problem(role, how, f"executions: {_brief(error)}")
         try:
-            with self._client() as client:
-                settle_as(self.rest, self._unit, client, self._lives.state)
+            self._ask(lambda client: settle_as(self.rest, self._unit, client, self._lives.state))
         except AssertionError as error:
             row.left += 1
             self._problem(role, how, f"left: {_brief(error)}")
 
-    @contextlib.contextmanager
-    def _client(self) -> Iterator[Client]:
-        """A daemon that is found dead or hanging only now is started again meanwhile."""
-        for attempt in range(2):
-            assert self.daemon.up.wait(SERVED_S), self.daemon.failures
+    def _ask(self, what: Callable[[Client], T]) -> T:
+        """Ask once more where a daemon is found dead, or to hang, only now."""
+        deadline = time.monotonic() + SERVED_S
+        while True:
             try:
                 with Client(self.socket) as client:
-                    yield client
-                return
+                    return what(client)
             except LOST as error:
-                if attempt:
-                    raise AssertionError(
-                        f"the daemon died while nothing was done: {error}"
-                    ) from error
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"{error} {self.daemon.failures}") from error
+                time.sleep(0.05)
 
     def _problem(self, role: str, how: str, text: str) -> None:
         self.report.problems.append(f"{role} {how}: {text}")
@@ -258,9 +255,9 @@ class Harness:
     def finish(self) -> None:
         """What was kept is kept still; both end as they should, and nothing is left."""
         self.report.executions = len(self.kept)
-        with self._client() as client:
-            ids = list(self.kept)
-            found = {row["id"]: row for row in acknowledged.all_of(client, ids)}
+        ids = list(self.kept)
+        rows = self._ask(lambda client: acknowledged.all_of(client, ids))
+        found = {row["id"]: row for row in rows}
         changed = [id for id in ids if found.get(id) != self.kept[id]]
         if changed:
             self.report.problems.append(f"{len(changed)} executions are not as they were")

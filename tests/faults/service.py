@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-WATCHDOG_S = 4.0
+WATCHDOG_S = 6.0
 WATCHDOG = {"WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6))}
 # systemd's RestartSec= is half a second in the unit; the shorter, the more a start has to clean.
 _RESTART_S = 0.02

@@ -79,7 +79,7 @@ class Daemon:
         )
         variables = dict(environment or {})
         self.process: subprocess.Popen[bytes] | Service
-        ours = self._account or path or stderr is not None or around or heir_of
+        ours = self._account or path or stderr is not None or around
         if TEMPLATE and not ours:
             self.process = self._as_service(directory, variables)
         else:
