@@ -62,7 +62,9 @@ class StagedJob:
             if self._held:
                 self._engine.control(wire.MSG_RELEASE, self._held)
             if not self._given_up:
-                self._engine.finish(self._job, outcome or unfinished(self._job))
+                self._engine.finish(
+                    self._job, unfinished(self._job) if outcome is None else outcome
+                )
 
     def resize(self, rows: int, columns: int) -> None:
         """Raises RequestError when the job has no terminal now."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sandboxd.functions")
 
 _EXPIRE_EVERY_S: Final = 60.0
+# The disk may have room again.
+_REOPEN_S: Final = 5.0
 
 
 class Opened:
@@ -46,6 +48,7 @@ class Functions:
         self.runtimes = runtimes
         self.state = state
         self.requests = Requests(config.queue_bytes)
+        self._store: Store | None = None
         self._opened: Opened | None = None
         self._problem = "functions are not available"
 
@@ -65,40 +68,61 @@ class Functions:
     async def open(self) -> None:
         """Open the store, where this daemon may write it.
 
-        What is damaged there is no reason not to run jobs: it is logged, and every method of
-        functions says it.
+        What is damaged there, or has no room, is no reason not to run jobs: it is logged, and every
+        method of functions says it, until `run` has opened it after all.
         """
-        if not self.config.functions or not self.state.writable:
-            return
+        if self._wanted:
+            self._opened = await self._try_to_open()
+
+    @property
+    def _wanted(self) -> bool:
+        return self.config.functions and self.state.writable
+
+    async def _try_to_open(self) -> Opened | None:
         config = self.config
         retention = Retention(
             config.executions_age_ns, config.executions_bytes, config.executions_count
         )
         try:
-            store = await Store.open(self.state, retention)
+            self._store = await Store.open(self.state, retention)
         except HostError as exc:
-            self._problem = f"functions are not available: {exc}"
-            _log.error("functions are not available %s", fields(why=str(exc)))
-            return
-        self._opened = Opened(store, config, self.engine, self.runtimes)
+            problem = f"functions are not available: {exc}"
+            if problem != self._problem:
+                _log.error("functions are not available %s", fields(why=str(exc)))
+            self._problem = problem
+            return None
+        return Opened(self._store, config, self.engine, self.runtimes)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run executions, and remove old ones, until cancelled. Nobody may use this before it says
-        that it has begun."""
-        if self._opened is None:
+        that it has begun. A store that could not be opened is tried again for ever."""
+        opened = self._opened
+        late = opened is None
+        if late:
             task_status.started()
-            return
+        while opened is None:
+            if not self._wanted:
+                return
+            await trio.sleep(_REOPEN_S)
+            opened = await self._try_to_open()
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._opened.executions.run)
-            task_status.started()
-            while True:
-                try:
-                    removed = await self._opened.store.expire(time.time_ns())
-                    if removed:
-                        _log.debug("executions expired %s", fields(count=removed))
-                except RequestError as error:
-                    _log.error("executions do not expire %s", fields(why=error.message))
-                await trio.sleep(_EXPIRE_EVERY_S)
+            await nursery.start(opened.executions.run)
+            if late:
+                self._opened = opened
+                _log.info("functions are available")
+            else:
+                task_status.started()
+            await self._expire(opened.store)
+
+    async def _expire(self, store: Store) -> None:
+        while True:
+            try:
+                removed = await store.expire(time.time_ns())
+                if removed:
+                    _log.debug("executions expired %s", fields(count=removed))
+            except RequestError as error:
+                _log.error("executions do not expire %s", fields(why=error.message))
+            await trio.sleep(_EXPIRE_EVERY_S)
 
     def pause(self) -> None:
         """Begin no more executions."""
@@ -112,6 +136,6 @@ class Functions:
 
     async def aclose(self) -> None:
         """Close the store. Nobody may use it any more."""
-        if self._opened is not None:
-            opened, self._opened = self._opened, None
-            await opened.store.aclose()
+        self._opened = None
+        if self._store is not None:
+            await self._store.aclose()

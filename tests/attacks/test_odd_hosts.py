@@ -22,6 +22,7 @@ from support.daemon import Daemon, running, take_uids
 from support.jobs import MS, SECOND, Stopwatch, job, run
 from support.programs import SOURCES, report
 from support.requirements import CLEAN_ENVIRONMENT, missing_compiler, skip
+from support.rlimits import set_soft
 
 # Before the daemon reads its configuration, in the process that becomes it.
 ODD = {
@@ -137,23 +138,8 @@ def test_clock_that_is_set(
 
 
 def _allow_file_bytes(daemon: Daemon, most: int) -> None:
-    """As a full disk, for this daemon alone: none of its files may grow beyond `most`. Only who
-    has all its ids may set that."""
-    status = Path(f"/proc/{daemon.pid}/status").read_text().splitlines()
-    uid, gid = (next(int(line.split()[1]) for line in status if line.startswith(name))
-                for name in ("Uid:", "Gid:"))  # fmt: skip
-    pid = os.fork()
-    if pid == 0:
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-        try:
-            resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
-    soft = "unlimited" if most == resource.RLIM_INFINITY else str(most)
-    lines = Path(f"/proc/{daemon.pid}/limits").read_text().splitlines()
-    assert any(line.split()[:4] == ["Max", "file", "size", soft] for line in lines), lines
+    """As a full disk, for this daemon alone: none of its files may grow beyond `most`."""
+    set_soft(daemon.pid, resource.RLIMIT_FSIZE, most)
 
 
 def test_full_disk(require_sandbox: None) -> None:

@@ -48,8 +48,8 @@ KILL, STOP, PAUSE = "killed", "stopped", "paused"
 _HOW: Final = (KILL, KILL, KILL, STOP, PAUSE)
 # For the next job to be served: a daemon that stands still is found by its watchdog, a keeper by
 # the daemon when its worker is gone.
-SERVED_S: Final = 20.0
-_CALLER_S: Final = 20.0
+SERVED_S: Final = 60.0
+_CALLER_S: Final = 60.0
 _SETTINGS: Final[dict[str, Any]] = {
     "jobs": 2,
     "socket_mode": 0o666,

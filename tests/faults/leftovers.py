@@ -49,7 +49,7 @@ class Rest:
             strays=_strays(daemon, {daemon.pid, *tree}),
             cgroups=Counter(_below(path, daemon.group) for path in _cgroups()),
             namespaces={kind: len(found) for kind, found in host.namespaces(tree).items()},
-            mounts={name: _mounts(pid) for name, pid in (*own.items(), ("host", os.getpid()))},
+            mounts={name: _mounts(pid) for name, pid in own.items()},
             descriptors=descriptors,
             files=(
                 *host.files_of(daemon.uids, _SHARED_DIRECTORIES),

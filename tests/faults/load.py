@@ -248,9 +248,8 @@ class GatewayCaller(Caller):
         except Exception as error:
             raise ConnectionLost(str(error)) from error  # http.client's: it broke off.
         if answer.status in (429, 500, 503):
-            assert answer.message
             time.sleep(0.02)
-            raise Hit
+            raise RequestError(f"http {answer.status}", answer.message)
         if answer.status != 200:
             raise Wrong(f"{answer}")
         run = answer.json["run"]
