@@ -150,7 +150,12 @@ class Server:
                 continue
             refusal = self._refusal(peer)
             if refusal is None:
-                nursery.start_soon(self._serve_client, client, peer)
+                # Counted here: of many that come at once none has had its turn when the next is
+                # accepted.
+                self._by_uid[peer.uid] += 1
+                connection = Connection(self, client, peer)
+                self.connections.add(connection)
+                nursery.start_soon(self._serve_client, connection)
             else:
                 _refuse(client, refusal)
 
@@ -164,10 +169,8 @@ class Server:
             BUSY, "too many connections; close some", {"retry_after_ns": _REFUSED_RETRY_NS}
         )
 
-    async def _serve_client(self, client: socket.socket, peer: Peer) -> None:
-        connection = Connection(self, client, peer)
-        self.connections.add(connection)
-        self._by_uid[peer.uid] += 1
+    async def _serve_client(self, connection: Connection) -> None:
+        peer = connection.peer
         try:
             await connection.run()
         except Exception:

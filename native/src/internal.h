@@ -78,6 +78,8 @@ struct config {
 /* ---- keeper.c ---- */
 
 int keeper_run(const struct config *config);
+/* A cgroup that sandboxd made and somebody has removed, or NULL. */
+const char *keeper_lost_parent(const struct config *config);
 /* The last act of whoever is left: the cgroups that sandboxd made. */
 void keeper_remove_parents(const struct config *config);
 /* Ignores the terminal's and the service manager's signals, which are for sandboxd, whose end is

@@ -64,16 +64,31 @@ static void remove_slots(const struct config *config) {
 }
 
 /* Says so where somebody reads it: a log that is full must not keep the helper from its end. */
-static void complain(const char *path, int error) {
+static void complain(const char *what, const char *path, int error) {
     struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
     if (poll(&writable, 1, 0) > 0)
-        fprintf(stderr, "sandbox-helper: cannot remove %s: %s\n", path, strerror(error));
+        fprintf(stderr, "sandbox-helper: %s %s: %s\n", what, path, strerror(error));
+}
+
+const char *keeper_lost_parent(const struct config *config) {
+    for (int kind = 0; kind < CG_KINDS && config->cgroup[kind]; kind++)
+        if (access(config->cgroup[kind], F_OK) < 0)
+            return config->cgroup[kind];
+    return NULL;
+}
+
+/* Only a start makes them. */
+static bool cannot_go_on(const struct config *config) {
+    const char *lost = keeper_lost_parent(config);
+    if (lost)
+        complain("the cgroup was removed while it was in use:", lost, errno);
+    return lost;
 }
 
 void keeper_remove_parents(const struct config *config) {
     for (int kind = 0; kind < CG_KINDS && config->cgroup[kind]; kind++)
-        if (rmdir(config->cgroup[kind]) < 0)
-            complain(config->cgroup[kind], errno);
+        if (rmdir(config->cgroup[kind]) < 0 && errno != ENOENT)
+            complain("cannot remove", config->cgroup[kind], errno);
 }
 
 /* sandboxd's one message: how-manieth worker hangs. It may come late, and mean the last one.
@@ -142,6 +157,7 @@ int keeper_run(const struct config *config) {
             end_worker(worker);
         reap_all();
         remove_slots(config);
+        over = over || cannot_go_on(config);
         if (!over && clock_ns(CLOCK_MONOTONIC) - began < SHORT_LIFE_MS * 1000000ull)
             over = pause_unless_closed(config->ctl);
     }

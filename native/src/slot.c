@@ -157,6 +157,7 @@ void slot_build(struct worker *worker, struct slot *slot) {
     cgroup_remove(worker->config, slot->index);
     if (cgroup_make(&slot->cgroup, worker->config, slot->index) < 0) {
         fault.error = errno;
+        worker->stopping = fault.error == ENOENT && keeper_lost_parent(worker->config);
     } else if (make_socket(ends) < 0) {
         fail(&fault, SBX_STEP_CLONE);
     } else {

@@ -18,10 +18,11 @@ import pytest
 
 from sandboxd_client import Client, RequestError
 from support import rootless
+from support.clock import shifted_clock
 from support.daemon import Daemon, running, take_uids
 from support.jobs import MS, SECOND, Stopwatch, job, run
-from support.programs import SOURCES, report
-from support.requirements import CLEAN_ENVIRONMENT, missing_compiler, skip
+from support.programs import report
+from support.requirements import CLEAN_ENVIRONMENT
 from support.rlimits import set_soft
 
 # Before the daemon reads its configuration, in the process that becomes it.
@@ -98,25 +99,16 @@ def test_started_in_an_odd_state(client: Client, state: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def shifted_clock() -> Iterator[dict[str, str]]:
-    """The environment in which a daemon believes in another time when told to."""
-    if missing_compiler():
-        skip(missing_compiler())
-    with tempfile.TemporaryDirectory(prefix="sandboxd-test-clock-", dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        library = f"{name}/clock.so"
-        command = ["gcc", "-shared", "-fPIC", "-O1", "-o", library, SOURCES / "shifted_clock.c"]
-        subprocess.run(command, check=True)
-        yield {"LD_PRELOAD": library, "SHIFTED_CLOCK": f"{name}/shift"}
+def clock() -> Iterator[dict[str, str]]:
+    with shifted_clock() as environment:
+        yield environment
 
 
 @pytest.mark.parametrize("suffix", ["", ".ahead"], ids=["an_hour_back", "a_day_ahead"])
-def test_clock_that_is_set(
-    require_sandbox: None, shifted_clock: dict[str, str], suffix: str
-) -> None:
+def test_clock_that_is_set(require_sandbox: None, clock: dict[str, str], suffix: str) -> None:
     """A17: the clock is set during a job: limits and times are as ever, waiting jobs are served."""
-    mark = Path(shifted_clock["SHIFTED_CLOCK"] + suffix)
-    with running(jobs=1, environment=shifted_clock) as daemon, Client(daemon.socket) as client:
+    mark = Path(clock["SHIFTED_CLOCK"] + suffix)
+    with running(jobs=1, environment=clock) as daemon, Client(daemon.socket) as client:
         assert "clock.so" in Path(f"/proc/{daemon.pid}/maps").read_text()
         watch = Stopwatch()
         limits = {"wall_time_ns": 600 * MS}
