@@ -9,12 +9,14 @@ DESTDIR ?=
 # The host's name in the table of attacks.
 ATTACKED ?= cgroup v1
 SOAK_MINUTES ?= 60
+KILLS ?= 1000
+SEED ?=
 VM_RUN ?= ../shared/vm/vm-run
 export PYTHON
 # CMake and pip have ideas of their own about these.
 unexport DESTDIR PREFIX
 
-.PHONY: help run test test-py test-c test-vm attacks attacks-rootless bench soak lint format man install deb clean check native
+.PHONY: help run test test-py test-c test-vm attacks attacks-rootless bench kills soak lint format man install deb clean check native
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -44,6 +46,9 @@ test-c: $(READY) ## The C tests alone
 
 test-vm: native ## Integration, attacks, faults on cgroup v2 under systemd, in virtual machines
 	@VM_RUN=$(VM_RUN) TESTS="$(TESTS)" VM_ARGS="$(VM_ARGS)" tests/vm/run $(MACHINES)
+
+kills: native ## Kill and stop processes at random under load: KILLS=1000, SEED=…
+	@cd tests && ../$(PY) -m faults.kills --kills $(KILLS) $(SEED:%=--seed %)
 
 attacks: native ## Run every attack; write the table of the results, docs/attacks.md
 	@mkdir -p build

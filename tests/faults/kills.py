@@ -351,6 +351,8 @@ def main() -> int:
 
     def say(progress: str, problems: list[str]) -> None:
         nonlocal seen
+        if int(progress.partition("/")[0]) % 25 == 0:
+            print(progress, flush=True)
         for problem in problems[seen:]:
             print(f"{progress}: {problem}", flush=True)
         seen = len(problems)

@@ -28,14 +28,21 @@ def pids(role: str, daemon: Daemon, gateway: int) -> list[int]:
 
 def _helpers(daemon: Daemon, role: str) -> list[int]:
     tree = host.parents()
-    is_helper = {
-        pid for pid in tree if host.name(pid) == "sandbox-helper" and host.effective_uid(pid) == 0
-    }
+    is_helper = {pid for pid in tree if _serves(pid) and host.effective_uid(pid) == 0}
     keepers = {pid for pid in is_helper if tree[pid] == daemon.pid}
     if role == "keeper":
         return sorted(keepers)
     # A builder is a short-lived child of the worker with the same name.
     return sorted(pid for pid in is_helper if tree[pid] in keepers)
+
+
+def _serves(pid: int) -> bool:
+    """And is not the helper that looks at the kernel, at the start."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return words[0].endswith(b"/sandbox-helper") and words[1:2] == [b"serve"]
 
 
 def _slots(uids: range) -> Iterator[tuple[int, str]]:
