@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 # Nothing larger can come from a sane daemon: its own limits are far below.
 MAX_MESSAGE_BYTES = 2**31 - 1
 WRITE_BYTES = 64 * 1024
+# What an unpacker is made with; it grows when it has to.
+_BUFFER_BYTES = 16 * 1024
+# And is made anew after so much.
+_RENEW_BYTES = 1024 * 1024
 _MAX_MSGID = 2**32 - 1
 
 
@@ -61,8 +65,37 @@ def msgpack_codec() -> Codec:
     """Encoder and decoder of the msgpack package."""
     import msgpack
 
-    unpacker = msgpack.Unpacker(max_buffer_size=MAX_MESSAGE_BYTES, unicode_errors="surrogateescape")
-    return msgpack.Packer(use_bin_type=True).pack, unpacker
+    return msgpack.Packer(use_bin_type=True).pack, _Unpacker()
+
+
+class _Unpacker:
+    """msgpack's, without its habits: it would take 1 MiB from the start, write to all of that one
+    message after the other, and stay as large as the largest message was."""
+
+    def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
+        import msgpack
+
+        self._fed = 0
+        self._inner = msgpack.Unpacker(
+            read_size=_BUFFER_BYTES,
+            max_buffer_size=MAX_MESSAGE_BYTES,
+            unicode_errors="surrogateescape",
+        )
+
+    def feed(self, data: bytes) -> None:
+        self._fed += len(data)
+        self._inner.feed(data)
+
+    def __iter__(self) -> Iterator[Any]:
+        whole = 0  # `tell` counts parts of a message, too.
+        for value in self._inner:
+            whole = self._inner.tell()
+            yield value
+        if whole == self._fed >= _RENEW_BYTES:
+            self._renew()
 
 
 class Wire:

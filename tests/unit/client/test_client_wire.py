@@ -1,5 +1,7 @@
 """The client's half of the protocol, without a socket."""
 
+import tracemalloc
+
 import msgpack
 import pytest
 
@@ -144,3 +146,24 @@ def test_chunks(size: int) -> None:
     parts = list(chunks(data[:size]))
     assert b"".join(parts) == data[:size]
     assert all(0 < len(part) <= 65536 for part in parts)
+
+
+def test_a_connection_takes_no_more_memory_than_its_present_message() -> None:
+    """Its buffer is neither large from the start nor as large as a message once was."""
+    large = rpc.encode_response(1, {"data": bytes(8 << 20)})
+    small = rpc.encode_response(2, {"a": 1})
+    tracemalloc.start()
+    try:
+        wire = Wire()
+        assert tracemalloc.get_traced_memory()[0] < 400_000
+        for size in (1 << 16, 999_983):
+            # The last part of one message comes with the first part of the next.
+            data = large + small
+            for n in range(0, len(data) - 3, size):
+                ids = [m.msgid for m in wire.receive(data[n : min(n + size, len(data) - 3)])]  # type: ignore[union-attr]
+            assert ids == [1]
+            assert [m.msgid for m in wire.receive(data[-3:])] == [2]  # type: ignore[union-attr]
+            del data
+            assert tracemalloc.get_traced_memory()[0] < 400_000
+    finally:
+        tracemalloc.stop()
