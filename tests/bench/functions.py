@@ -25,10 +25,13 @@ ARGS = {"n": 1}
 # p50 of a warm call over that of a bare fork, call and exit; of starting Python over a warm call.
 CALL_TARGET = 1.5
 COLD_TARGET = 5.0
-# Rate of stored executions over that of the same jobs.
+# Rate of stored executions over that of the same jobs, and over that of calls that are not stored.
 MANY_TARGET = 0.8
-# How much more memory the daemon may have after the second thousand than after the first.
-GROWTH_BYTES = 4 << 20
+# How much more memory the daemon may have at the end of so many thousand stored executions, after
+# those in which SQLite's page cache (2 MiB) fills and the allocators find their size.
+GROWTH_BYTES = 1 << 20
+GROWTH_ROUNDS = 30
+WARM_UP_ROUNDS = 15
 _PAGE = 4096
 
 
@@ -40,7 +43,11 @@ def measure(quick: bool) -> Section:
         rpc.call("function.create", define)
         return Section(
             "Functions",
-            [*_one(daemon, rounds, calls), *_many(daemon, rpc, rounds, many)],
+            [
+                *_one(daemon, rounds, calls),
+                *_many(rpc, max(2, rounds // 2), many),
+                _flat(daemon, rpc, quick),
+            ],
             [f"{rounds} rounds of {calls} calls one after the other, and of {many} at once"],
         )
 
@@ -84,19 +91,18 @@ def _program(count: int, *how: str) -> Round:
     return parse_round(run([INTERPRETER, "-s", str(program), str(count), *how]).decode())
 
 
-def _many(daemon: Daemon, rpc: Rpc, rounds: int, many: int) -> list[Row]:
+def _many(rpc: Rpc, rounds: int, many: int) -> list[Row]:
+    """All three once in each round."""
     jobs = [_job()] * many
-    native, warm, stored, memory = [], [], [], []
+    native, warm, stored = [], [], []
     calls = [{"name": "echo", "args": ARGS}] * many
-    for _ in range(max(2, rounds // 2)):
+    for _ in range(rounds):
         native.append(_rate(many, lambda: rpc.many("job.run", jobs, many)))
         warm.append(_rate(many, lambda: rpc.many("function.call", calls, many)))
         stored.append(_rate(many, lambda: _run_many(rpc, many)))
-        memory.append(_resident_bytes(daemon))
     ratio = median(s / n for s, n in zip(stored, native, strict=True))
     of_calls = median(s / n for s, n in zip(stored, warm, strict=True))
-    growth = memory[-1] - memory[0]
-    data = {"native": native, "calls": warm, "stored": stored, "memory": memory}
+    data = {"native": native, "calls": warm, "stored": stored}
     return [
         Row(
             f"execution.run_many of {many}",
@@ -110,19 +116,36 @@ def _many(daemon: Daemon, rpc: Rpc, rounds: int, many: int) -> list[Row]:
         Row(
             "  over function.call, warm and not stored",
             f"{median(stored):.0f}/s",
-            "",
+            f"≥ {MANY_TARGET:.0%} of it",
             f"{median(warm):.0f}/s",
             f"{of_calls:.0%}",
-        ),
-        Row(
-            "  memory of sandboxd from the first to the last",
-            f"{growth / 2**20:+.1f} MiB",
-            f"≤ {GROWTH_BYTES / 2**20:.0f} MiB",
-            f"{memory[0] / 2**20:.0f} MiB",
-            "",
-            growth <= GROWTH_BYTES,
+            of_calls >= MANY_TARGET,
         ),
     ]
+
+
+def _flat(daemon: Daemon, rpc: Rpc, quick: bool) -> Row:
+    """The largest of the last third over that of the first, so that one that comes and goes does
+    not count, and one that only grows does."""
+    before, measured = (2, 3) if quick else (WARM_UP_ROUNDS, GROWTH_ROUNDS)
+    for _ in range(before):
+        _run_many(rpc, 1000)
+    memory = []
+    for _ in range(measured):
+        _run_many(rpc, 1000)
+        memory.append(_resident_bytes(daemon))
+    third = measured // 3
+    growth = max(memory[-third:]) - max(memory[:third])
+    return Row(
+        f"  memory of sandboxd, {measured},000 more of them",
+        f"{growth / 2**20:+.2f} MiB",
+        f"≤ {GROWTH_BYTES / 2**20:.0f} MiB after {before},000",
+        f"{memory[0] / 2**20:.0f} MiB",
+        "",
+        # In a few seconds the page cache is not full yet.
+        None if quick else growth <= GROWTH_BYTES,
+        {"memory": memory},
+    )
 
 
 def _job() -> dict[str, Any]:
