@@ -29,6 +29,8 @@ def main() -> int:
         print("soak: the daemon needs root: sudo make soak", file=sys.stderr)
         return 1
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # It may outlive the terminal.
+    # While the load runs `run` takes it; before and after it nothing may be left behind either.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     into: Path = options.into
     into.mkdir(parents=True, exist_ok=True)
