@@ -12,11 +12,12 @@ SOAK_MINUTES ?= 60
 KILLS ?= 1000
 SEED ?=
 VM_RUN ?= ../shared/vm/vm-run
+FUZZ_SECONDS ?= 600
 export PYTHON
 # CMake and pip have ideas of their own about these.
 unexport DESTDIR PREFIX
 
-.PHONY: help run test test-py test-c test-vm attacks attacks-rootless bench kills soak lint format man install deb clean check native
+.PHONY: help run test test-py test-c test-vm attacks attacks-rootless fuzz bench kills soak lint format man install deb clean check native
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -60,6 +61,9 @@ attacks-rootless: native ## The same on daemons of an ordinary user (started by 
 	@$(PY) docs/attacks.py --tests | SANDBOXD_TEST_MODE=rootless xargs $(PY) -m pytest \
 		--junitxml=build/attacks-rootless.xml; failed=$$?; \
 	$(PY) docs/attacks.py "rootless, $(ATTACKED)=build/attacks-rootless.xml" && exit $$failed
+
+fuzz: native ## Fuzz every target (TARGETS) for FUZZ_SECONDS of CPU time; keep what is new
+	@flock .ci .ci/fuzz $(FUZZ_SECONDS) $(TARGETS)
 
 bench: native ## Measure against the floor and every sandbox that is installed
 	@$(PY) tests/bench/run.py
