@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ from sandboxd.unpack.extract import Extraction
 from sandboxd.unpack.refused import Refused
 from sandboxd.unpack.squashed import SquashExtraction
 from sandboxd.unpack.zipped import ZipExtraction
+from support import archives as archive
 
 Target = Callable[[bytes], None]
 logging.disable()
@@ -281,7 +283,8 @@ _BOUNDS: Final = Bounds(total_bytes=1 << 20, file_bytes=1 << 20, members=100, de
 def archives(data: bytes) -> None:
     """Nothing outside of the directory is touched, and no descriptor kept."""
     choices = Choices(data)
-    what, flags, content = choices.byte() % 3, choices.byte(), choices.rest()
+    what, flags = choices.byte() % 4, choices.byte()
+    content = choices.rest() if what < 3 else _tar(choices)
     options = Options(
         any_links=bool(flags & 1), skip_devices=bool(flags & 2), layer=bool(flags & 4)
     )
@@ -290,7 +293,7 @@ def archives(data: bytes) -> None:
     try:
         (base / "precious").write_text("untouched")
         (base / "root").mkdir()
-        _unpack((Extraction, ZipExtraction, SquashExtraction)[what], base, options, content)
+        _unpack(_FORMATS[what], base, options, content)
         assert sorted(os.listdir(base)) == ["precious", "root"]
         assert (base / "precious").read_text() == "untouched"
         assert (base / "precious").stat().st_nlink == 1
@@ -299,6 +302,33 @@ def archives(data: bytes) -> None:
         assert len(os.listdir("/proc/self/fd")) == before
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+# Few, so that they meet: what is a link in one member is a directory in the next.
+_WORDS: Final = ("a", "b", "..", ".", "", "precious", ".wh.a", ".wh..wh..opq", "\n", "c" * 120)
+_KINDS: Final = (
+    tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE,
+    tarfile.CHRTYPE, tarfile.GNUTYPE_SPARSE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, b"?",
+)  # fmt: skip
+_FORMATS: Final = (Extraction, ZipExtraction, SquashExtraction, Extraction)
+
+
+def _tar(choices: Choices) -> bytes:
+    """Members whose checksums are right, whatever else they are."""
+    members = []
+    while choices.left and len(members) < 20:
+        name, link = ("/".join(_words(choices)) for _ in range(2))
+        data = choices.take(choices.byte() % 40)
+        mode, size = choices.number() % 0o10000, None if choices.byte() % 8 else choices.number()
+        kind = choices.of(_KINDS)
+        if choices.byte() % 8 == 0:
+            members.append(archive.pax([("path", name), ("size", str(size))], b""))
+        members.append(archive.member(name, data, kind, link, mode=mode, size=size))
+    return archive.archive(*members)
+
+
+def _words(choices: Choices) -> list[str]:
+    return [choices.of(_WORDS) for _ in range(choices.byte() % 4)]
 
 
 def _unpack(kind: Any, base: Path, options: Options, content: bytes) -> None:

@@ -200,6 +200,13 @@ async def test_in_a_layer_no_whiteout_leads_out(place: Place) -> None:
     assert (place.root / "l").read_text() == "instead"
 
 
+async def test_in_a_layer_a_whiteout_is_no_larger_than_a_file(place: Place) -> None:
+    """tarfile steps over what it claims to hold, mebibyte by mebibyte, also beyond the end."""
+    data = archive(pax([("size", str(2**62))], member("d/.wh.a")))
+    refusal = await place.refusal(data, layer=True, cpu_s=5)
+    assert "'d/.wh.a' is larger than" in refusal
+
+
 async def test_in_a_layer_no_link_takes_the_place_of_its_file(place: Place) -> None:
     await place.unpack(archive(member("d/f", b"kept")))
     refusal = await place.refusal(archive(_hardlink("d", "d/f")), layer=True)
