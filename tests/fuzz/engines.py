@@ -82,7 +82,14 @@ def minimise(target: str, corpus: Path, into: Path) -> None:
     """The inputs of ``corpus`` that reach what no smaller one does."""
     into.mkdir(parents=True, exist_ok=True)
     subprocess.run(
-        [command(target), "-merge=1", f"-max_len={_LONGEST}", str(into), str(corpus)],
+        [
+            command(target),
+            "-merge=1",
+            "-detect_leaks=0",
+            f"-max_len={_LONGEST}",
+            str(into),
+            str(corpus),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=WORK / target,
