@@ -24,6 +24,8 @@ _SCRIPT: Final = 'cd "$1" || exit; source ./environment >&2; exec /usr/bin/env -
 _OF_SHELL: Final = frozenset({"PWD", "OLDPWD", "_", "SHLVL"})
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN_CHARS: Final = 300
+_SHOWN_NAMES: Final = 8
+_SHOWN_NAME_CHARS: Final = 64
 
 
 async def variables(engine: Engine, directory: str) -> dict[str, str]:
@@ -50,10 +52,11 @@ async def variables(engine: Engine, directory: str) -> dict[str, str]:
 def parse(listed: bytes) -> dict[str, str]:
     """The variables in the output of `env -0`.
 
-    Left out, with a line in the log, is what cannot be kept as a line of text or be given to a
+    Left out, with one line in the log, is what cannot be kept as a line of text or be given to a
     program again: functions of bash, values of several lines or that are not UTF-8.
     """
     found = {}
+    left_out = []
     for item in listed.split(b"\0"):
         if not item:
             continue
@@ -64,5 +67,10 @@ def parse(listed: bytes) -> dict[str, str]:
         if _NAME.fullmatch(name) and "\n" not in value:
             found[name] = value
         else:
-            _log.warning("a variable of a package is left out %s", fields(name=name[:64]))
+            left_out.append(name[:_SHOWN_NAME_CHARS])
+    if left_out:
+        names = " ".join(left_out[:_SHOWN_NAMES])
+        _log.warning(
+            "variables of a package are left out %s", fields(count=len(left_out), names=names)
+        )
     return found

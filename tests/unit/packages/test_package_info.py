@@ -125,7 +125,8 @@ def test_a_version_is_one_that_can_be_compared(version: str, taken: bool) -> Non
 def test_the_variables_of_an_environment(caplog: pytest.LogCaptureFixture) -> None:
     listed = b"A=1\0B=x=y\0EMPTY=\0C=two\nlines\0BASH_FUNC_f%%=() { :; }\0D=\xff\0=z\0E=\xc3\xa4\0"
     assert environment.parse(listed) == {"A": "1", "B": "x=y", "EMPTY": "", "E": "ä"}
-    assert len(caplog.records) == 4
+    (record,) = caplog.records  # However many there are: a package could fill the log.
+    assert record.getMessage().startswith("variables of a package are left out count=4 ")
     assert environment.parse(b"") == {}
 
 
