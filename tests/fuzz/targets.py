@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import logging
 import os
 import shutil
 import tarfile
@@ -38,7 +37,6 @@ from sandboxd.unpack.zipped import ZipExtraction
 from support import archives as archive
 
 Target = Callable[[bytes], None]
-logging.disable()
 
 # -- framing: any bytes, however they are cut --------------------------------------------------
 
