@@ -16,9 +16,10 @@ SYSTEM_SOCKET = "/run/sandboxd/sandboxd.sock"
 
 
 def find_socket(environ: Mapping[str, str] | None = None) -> str:
-    """Where a client looks: the machine's daemon, else one that this user has started."""
+    """Where a client looks: the machine's daemon; where there is none for this user, one that the
+    user has started."""
     own = user_socket(os.environ if environ is None else environ)
-    if not os.path.exists(SYSTEM_SOCKET) and os.path.exists(own):
+    if os.path.exists(own) and not os.access(SYSTEM_SOCKET, os.W_OK):
         return own
     return SYSTEM_SOCKET
 

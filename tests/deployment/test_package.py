@@ -100,7 +100,7 @@ def test_commands_run_the_distributions_python_in_the_environment(contents: Path
 
 
 def test_units_name_what_is_installed(contents: Path) -> None:
-    for unit in (contents / "usr/lib/systemd/system").iterdir():
+    for unit in (contents / "usr/lib/systemd").glob("*/*"):
         text = unit.read_text()
         assert "/usr/local" not in text
         for program in re.findall(r"(?m)^ExecStart=(\S+)", text):
