@@ -154,11 +154,11 @@ class Daemon:
         """The uid of the helper: root's, or the user's who started the daemon."""
         return self._account.uid if self._account else 0
 
-    def helpers(self) -> list[int]:
+    def helpers(self, table: host.Table | None = None) -> list[int]:
         """The keeper and its worker: what has the helper's name and is its owner's."""
-        tree = host.descendants(self.pid)
-        owned = [pid for pid in tree if host.effective_uid(pid) == self.owner]
-        return [pid for pid in owned if not host.is_zombie(pid)]
+        table = host.processes() if table is None else table
+        tree = host.descendants(self.pid, table)
+        return [pid for pid in tree if table[pid].uid == self.owner and not table[pid].zombie]
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")

@@ -1,64 +1,79 @@
 """What can be seen of processes from the host, read as root from /proc."""
 
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+_STATUS = re.compile(
+    rb"Name:\t(?P<name>.*?)\n.*?^State:\t(?P<state>.).*?^PPid:\t(?P<parent>\d+)"
+    rb".*?^Uid:\t\d+\t(?P<uid>\d+)",
+    re.S | re.M,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One line of a table of all processes."""
+
+    name: str
+    zombie: bool
+    parent: int
+    uid: int
+    """The effective one."""
+
+
+Table = dict[int, Process]
+
+
+def processes() -> Table:
+    """Every process of this host by its pid: the whole table costs some milliseconds, so who has
+    several questions asks them of one."""
+    found = {pid: process(pid) for pid in _pids()}
+    return {pid: one for pid, one in found.items() if one is not None}
+
+
+def process(pid: int) -> Process | None:
+    """None for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            match = _STATUS.match(file.read(4096))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if match is None:
+        return None
+    name = match["name"].decode("utf-8", "replace")
+    return Process(name, match["state"] == b"Z", int(match["parent"]), int(match["uid"]))
 
 
 def parents() -> dict[int, int]:
     """The parent of every process."""
-    found = {}
-    for pid in _pids():
-        try:
-            # The command, in brackets, may hold blanks and brackets.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        found[pid] = int(fields[1])
-    return found
+    return {pid: process.parent for pid, process in processes().items()}
 
 
-def descendants(pid: int) -> list[int]:
+def descendants(pid: int, table: Table | None = None) -> list[int]:
     """Every child of ``pid``, and theirs, without ``pid``."""
-    tree = parents()
+    children: dict[int, list[int]] = {}
+    for child, process in (processes() if table is None else table).items():
+        children.setdefault(process.parent, []).append(child)
     found = [pid]
     for member in found:
-        found += [child for child, parent in tree.items() if parent == member]
+        found += children.get(member, ())
     return found[1:]
 
 
-def owned_by(uids: range) -> list[int]:
+def owned_by(uids: range, table: Table | None = None) -> list[int]:
     """Every process whose effective user is in ``uids``, wherever it is in the tree."""
-    found = []
-    for pid in _pids():
-        try:
-            owner = os.stat(f"/proc/{pid}").st_uid
-            # A process that is not dumpable has its /proc owned by root: ask its status.
-            if owner == 0:
-                owner = effective_uid(pid)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if owner in uids:
-            found.append(pid)
-    return found
-
-
-def effective_uid(pid: int) -> int:
-    """-1 for a process that is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return -1
-    return next((int(line.split()[2]) for line in lines if line.startswith("Uid:")), -1)
+    every = processes() if table is None else table
+    return [pid for pid, process in every.items() if process.uid in uids]
 
 
 def is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    """Or gone."""
+    found = process(pid)
+    return found is None or found.zombie
 
 
 def name(pid: int) -> str:
@@ -111,10 +126,24 @@ def cgroups(group: str) -> list[Path]:
     found = set()
     for mount in mounts:
         if " - cgroup" in mount:
-            # os.walk leaves out what is removed while it walks.
-            paths = (Path(directory) for directory, _, _ in os.walk(mount.split()[4]))
-            found |= {path for path in paths if group in path.parts}
+            paths = _cgroups_below(mount.split()[4])
+            found |= {Path(path) for path in paths if group in path.split("/")}
     return sorted(found)
+
+
+def _cgroups_below(path: str) -> Iterator[str]:
+    """Reading such a directory is slow, for all the files in it; that it has no other directories
+    its links tell. What is removed meanwhile is left out."""
+    try:
+        has_groups = os.stat(path).st_nlink > 2
+        yield path
+        if has_groups:
+            with os.scandir(path) as entries:
+                inner = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for group in inner:
+                yield from _cgroups_below(group)
+    except FileNotFoundError:
+        return
 
 
 def files_of(uids: range, directories: tuple[str, ...]) -> list[str]:

@@ -35,12 +35,12 @@ class Snapshot:
 
     @classmethod
     def take(cls, daemon: "Daemon") -> "Snapshot":
-        tree = host.descendants(daemon.pid)
-        helpers = daemon.helpers()
+        table = host.processes()
+        tree = host.descendants(daemon.pid, table)
+        helpers = daemon.helpers(table)
         return cls(
-            # One that has just ended has no name any more.
-            processes=Counter(filter(None, map(host.name, tree))),
-            strays=tuple(set(host.owned_by(daemon.uids)) - set(tree)),
+            processes=Counter(table[pid].name for pid in tree),
+            strays=tuple(set(host.owned_by(daemon.uids, table)) - set(tree)),
             cgroups=len(host.cgroups(daemon.group)),
             namespaces={kind: len(found) for kind, found in host.namespaces(tree).items()},
             mounts={
