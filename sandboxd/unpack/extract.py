@@ -12,6 +12,7 @@ from sandboxd.unpack.refused import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     from sandboxd.unpack.links import Parts
@@ -41,8 +42,18 @@ class Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Also bounds what tarfile would read into memory."""
+        return cls._checked(super().frombuf, buf, encoding, errors)
+
+    @classmethod
+    def _frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str, **options: bool) -> Self:
+        """What tarfile calls itself since its security update of 2026, instead of the former."""
+        inner: Callable[..., Self] = super()._frombuf  # type: ignore[misc]
+        return cls._checked(inner, buf, encoding, errors, **options)
+
+    @classmethod
+    def _checked(cls, read: Callable[..., Self], *header: object, **options: bool) -> Self:
         try:
-            member = super().frombuf(buf, encoding, errors)
+            member = read(*header, **options)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # the stubs leave them out
             raise
         except tarfile.HeaderError as exc:
