@@ -13,10 +13,12 @@ from sandboxd.unpack.refused import Refused
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
+    from typing import Self, TypeVar
 
     from sandboxd.unpack.links import Parts
     from sandboxd.unpack.members import Source
+
+    AnyMember = TypeVar("AnyMember", bound="Member")
 
 # tarfile reads a long name or extended header whole. 1 MiB is 250 times the longest name.
 _MAX_HEADER = 1024 * 1024
@@ -40,6 +42,12 @@ class Member(tarfile.TarInfo):
     """A header that is refused when it is damaged, where tarfile takes that for the end."""
 
     @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:  # tarfile's own name for it
+        """A member with all headers before it: what is wrong with it can show after each of them
+        has been read."""
+        return _refusing(super().fromtarfile, tarfile)
+
+    @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Also bounds what tarfile would read into memory."""
         return cls._checked(super().frombuf, buf, encoding, errors)
@@ -52,15 +60,20 @@ class Member(tarfile.TarInfo):
 
     @classmethod
     def _checked(cls, read: Callable[..., Self], *header: object, **options: bool) -> Self:
-        try:
-            member = read(*header, **options)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # the stubs leave them out
-            raise
-        except tarfile.HeaderError as exc:
-            raise Refused(f"the archive is damaged: {exc}") from None
+        member = _refusing(read, *header, **options)
         if member.size < 0 or (member.type in _HEADERS and member.size > _MAX_HEADER):
             raise Refused(f"the archive is damaged: a header of {member.size} bytes")
         return member
+
+
+def _refusing(read: Callable[..., AnyMember], *arguments: object, **options: bool) -> AnyMember:
+    """What ``read`` returns. Raises Refused where it finds anything but the end of the archive."""
+    try:
+        return read(*arguments, **options)
+    except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # the stubs leave them out
+        raise
+    except tarfile.HeaderError as exc:
+        raise Refused(f"the archive is damaged: {exc}") from None
 
 
 class Extraction(Members):
