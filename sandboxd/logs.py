@@ -113,7 +113,10 @@ def _prefix(level: int) -> str:
 
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        _output.write(self.format(record) + "\n")
+        try:
+            _output.write(self.format(record) + "\n")
+        except Exception:  # As any handler: whoever logs is not to fail of it.
+            self.handleError(record)
 
 
 _output = _Output(None)
