@@ -12,13 +12,10 @@ from sandboxd.unpack.refused import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Self, TypeVar
+    from typing import Self
 
     from sandboxd.unpack.links import Parts
     from sandboxd.unpack.members import Source
-
-    AnyMember = TypeVar("AnyMember", bound="Member")
 
 # tarfile reads a long name or extended header whole. 1 MiB is 250 times the longest name.
 _MAX_HEADER = 1024 * 1024
@@ -39,41 +36,26 @@ _META_WHITEOUT = b".wh..wh."
 
 
 class Member(tarfile.TarInfo):
-    """A header that is refused when it is damaged, where tarfile takes that for the end."""
+    """A header that is refused when it is damaged, where tarfile takes that for the end.
+
+    Not by `frombuf`, which tarfile itself does not call any more in the newest releases.
+    """
 
     @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:  # tarfile's own name for it
-        """A member with all headers before it: what is wrong with it can show after each of them
-        has been read."""
-        return _refusing(super().fromtarfile, tarfile)
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # the stubs leave them out
+            raise
+        except tarfile.HeaderError as exc:
+            raise Refused(f"the archive is damaged: {exc}") from None
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Also bounds what tarfile would read into memory."""
-        return cls._checked(super().frombuf, buf, encoding, errors)
-
-    @classmethod
-    def _frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str, **options: bool) -> Self:
-        """What tarfile calls itself since its security update of 2026, instead of the former."""
-        inner: Callable[..., Self] = super()._frombuf  # type: ignore[misc]
-        return cls._checked(inner, buf, encoding, errors, **options)
-
-    @classmethod
-    def _checked(cls, read: Callable[..., Self], *header: object, **options: bool) -> Self:
-        member = _refusing(read, *header, **options)
-        if member.size < 0 or (member.type in _HEADERS and member.size > _MAX_HEADER):
-            raise Refused(f"the archive is damaged: a header of {member.size} bytes")
-        return member
-
-
-def _refusing(read: Callable[..., AnyMember], *arguments: object, **options: bool) -> AnyMember:
-    """What ``read`` returns. Raises Refused where it finds anything but the end of the archive."""
-    try:
-        return read(*arguments, **options)
-    except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # the stubs leave them out
-        raise
-    except tarfile.HeaderError as exc:
-        raise Refused(f"the archive is damaged: {exc}") from None
+    def _proc_member(self, tarfile_: tarfile.TarFile) -> Self:
+        """Every header comes by here before what follows it is read: bounds what tarfile would
+        read into memory."""
+        if self.size < 0 or (self.type in _HEADERS and self.size > _MAX_HEADER):
+            raise Refused(f"the archive is damaged: a header of {self.size} bytes")
+        return super()._proc_member(tarfile_)  # type: ignore[misc, no-any-return]
 
 
 class Extraction(Members):
@@ -104,7 +86,6 @@ class Extraction(Members):
         self.count()
         parts = self.parts(_encode(member.name))
         if self.options.layer and parts and parts[-1].startswith(WHITEOUT):
-            self.check_size(parts, member.size)  # tarfile would step over it for as long as it is.
             self._take_whiteout(parts)
         elif member.isdir():
             self.tree.directory(parts, member.mode, whole(member.mtime))
