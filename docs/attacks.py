@@ -4,8 +4,9 @@
 
 What a case does is in tests/attacks/cases.py, its outcome in the docstrings of the tests. RESULTS
 is what `pytest --junitxml=RESULTS` wrote on the host called NAME, which may be given several times:
-a later one replaces what an earlier one says of the same test. The results of other hosts that
-attacks.md has already are kept. --check changes nothing and fails where the page is out of date.
+a later one replaces what an earlier one says of the same test. What attacks.md has already is kept
+for other hosts, and for a case of which not all tests were run, unless one of these failed. --check
+changes nothing and fails where the page is out of date.
 """
 
 import ast
@@ -135,7 +136,10 @@ def rows(
         mode, *old = kept.get(case, [""])
         mode = modes(names, every) or mode
         cells = dict.fromkeys(titles, "not run") | dict(zip(titles, old, strict=False))
-        cells |= {title: verdict(names, found) for title, found in hosts.items()}
+        for title, found in hosts.items():
+            word = verdict(names, found)
+            if word != "not run":
+                cells[title] = word
         if not names:
             mode, cells = "", dict.fromkeys(titles, "no test")
         yield [case, does, text.replace("|", "\\|"), shown, mode, *cells.values()]

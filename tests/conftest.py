@@ -1,5 +1,6 @@
 """Fixtures of the tests that need a real daemon."""
 
+import os
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ SETTINGS = {
     "jobs": 3,
     "limits": {"wall_time_ns": 5_000_000_000, "cpu_time_ns": 5_000_000_000},
 }
+# Where an interpreter takes too long to start to be worth waiting for: in an emulated machine.
+if "SANDBOXD_TEST_WARM_SLOTS" in os.environ:
+    SETTINGS["warm_slots"] = int(os.environ["SANDBOXD_TEST_WARM_SLOTS"])
 
 
 def pytest_configure(config: pytest.Config) -> None:

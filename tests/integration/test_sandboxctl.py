@@ -244,7 +244,7 @@ def test_status(daemon: Daemon) -> None:
 
 def test_check(daemon: Daemon) -> None:
     done = sandboxctl(daemon, "check")
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, b""), done.stdout.decode()
     lines = done.stdout.decode().splitlines()
     assert lines[-1] == "Everything that is required is there."
     report = json.loads(sandboxctl(daemon, "check", "--json").stdout)

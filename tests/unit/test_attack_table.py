@@ -80,11 +80,14 @@ def test_results_are_read(tmp_path: Path) -> None:
 
 
 def test_results_of_other_hosts_are_kept() -> None:
-    kept = {case: ["both", "passed"] for case in CASES}
-    rows = attacks.rows({"two": {}}, ["one", "two"], kept)
+    kept = {case: ["both", "passed", "passed"] for case in CASES} | {"P2": ["both", "passed"]}
+    failed = attacks.Outcome(frozenset({"FAILED"}), frozenset())
+    found = dict.fromkeys(attacks.tests_of("M10", TESTS), failed)
+    rows = attacks.rows({"two": found}, ["one", "two"], kept)
     cells = {case: rest[-3:] for case, *rest in rows}
-    assert cells["P1"] == ["both", "passed", "not run"]
-    assert {len(line) for line in cells.values()} == {3}
+    assert cells["P1"] == ["both", "passed", "passed"]
+    assert cells["P2"] == ["both", "passed", "not run"]
+    assert cells["M10"] == ["both", "passed", "FAILED"]
 
 
 def test_the_summary_has_a_line_for_each_case() -> None:
