@@ -223,7 +223,7 @@ def test_what_a_program_did_to_python_is_gone(one: Client) -> None:
 
 @rootless.other_users
 def test_never_another_tenants(one_warm: Daemon) -> None:
-    """X1: an interpreter's slot never passes to another tenant; that one gets a new one."""
+    """X7: an interpreter's slot never passes to another tenant; that one gets a new one."""
     for uid in TENANTS:
         with connected_as(uid, one_warm) as client:
             made = client.stats()["slots"]["slots_made"]
