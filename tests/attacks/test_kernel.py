@@ -8,7 +8,7 @@ import pytest
 
 from sandboxd_client import Client, RequestError
 from support.daemon import Daemon
-from support.jobs import run_ok
+from support.jobs import SECOND, run_ok
 from support.requirements import USER_MODE_LINUX
 
 NATIVE_X86_64 = platform.machine() == "x86_64" and not USER_MODE_LINUX
@@ -190,7 +190,9 @@ def test_odd_sockets(client: Client) -> None:
 
 def test_odd_programs(client: Client) -> None:
     """K24: an empty argument list and too large ones are the kernel's business, no crash."""
-    found = run_ok(client, "exec_oddly")
+    # To copy gigabytes of them takes its time on a slow machine.
+    limits = {"wall_time_ns": 60 * SECOND, "cpu_time_ns": 60 * SECOND}
+    found = run_ok(client, "exec_oddly", limits=limits)
     assert found == {
         "argc_0": "ok",
         "huge_arg": "E2BIG",
