@@ -86,6 +86,7 @@ class Extraction(Members):
         self.count()
         parts = self.parts(_encode(member.name))
         if self.options.layer and parts and parts[-1].startswith(WHITEOUT):
+            self.check_size(parts, member.size)  # tarfile would step over it for as long as it is.
             self._take_whiteout(parts)
         elif member.isdir():
             self.tree.directory(parts, member.mode, whole(member.mtime))
