@@ -1,8 +1,8 @@
 /*
  * The worker, which has all the privilege, between two peers that may be anybody's: sandboxd, which
  * has none and reads clients' bytes, and the processes of a slot, one of which was a job's a moment
- * ago. The input says what either sends, and when; worker.c, slot.c, queue.c, message.c, result.c
- * and output.c are the helper's own.
+ * ago. The input says what either sends, and when; worker.c, life.c, slot.c, queue.c, message.c,
+ * result.c and output.c are the helper's own.
  *
  * A slot's first messages come from the builder and from an init in which nothing has run yet; they
  * are what they should be. Whatever comes after the first SLOT_READY may be anything.
@@ -371,8 +371,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     FUZZ_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
     struct config config = make_config(&input);
     world = (struct world){.input = &input, .daemon = pair[1], .now = 1000000000};
-    FUZZ_CHECK(worker_run(&config, pair[0]) == 0);
+    int keeper = eventfd(0, EFD_CLOEXEC); /* lives */
+    FUZZ_CHECK(keeper >= 0 && worker_run(&config, pair[0], keeper) == 0);
     free(world.slots);
+    close_fd(&keeper);
     close_fd(&pair[0]);
     close_fd(&pair[1]);
     FUZZ_CHECK(fuzz_count_fds() == before);

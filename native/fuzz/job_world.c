@@ -27,6 +27,7 @@ int fake_dup2(int from, int to);
 int fake_fchdir(int dir);
 int fake_ioctl(int fd, unsigned long request, ...);
 long fake_syscall(long number, ...);
+mode_t fake_umask(mode_t mask);
 _Noreturn void fake__exit(int code);
 
 pid_t fake_setsid(void) { return 1; }
@@ -76,6 +77,14 @@ long fake_syscall(long number, ...) {
         return 0;
     return syscall(number, first, second, third, fourth);
 }
+
+mode_t fake_umask(mode_t mask) {
+    FUZZ_CHECK(!(mask & ~(mode_t)0777));
+    return 0;
+}
+
+/* locks.c */
+int forbid_locks(void) { return 0; }
 
 void fake__exit(int code) { longjmp(over, code + 1); }
 

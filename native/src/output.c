@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <sys/mman.h>
+#include <sys/uio.h>
 
 #include "internal.h"
 
@@ -48,12 +49,20 @@ static void note_order(struct output *output, unsigned stream, uint32_t len) {
     }
 }
 
+/* Never waits, whatever a process of the slot has made of the pipe's flags since they were looked
+ * at. Before Linux 6.4 pipes do not know RWF_NOWAIT, and the flags have to do. */
+static ssize_t read_now(int fd, void *to, size_t len) {
+    struct iovec part = {to, len};
+    ssize_t n = preadv2(fd, &part, 1, -1, RWF_NOWAIT);
+    return n < 0 && errno == EOPNOTSUPP ? read(fd, to, len) : n;
+}
+
 bool output_read(struct output *output, unsigned stream, int fd, uint64_t most) {
     for (uint64_t done = 0; done < most;) {
         uint64_t len = output->len[stream], room = output->cap - len;
         char extra;
-        ssize_t n = room ? read(fd, output->data[stream] + len, room < most ? room : most)
-                         : read(fd, &extra, 1);
+        ssize_t n = room ? read_now(fd, output->data[stream] + len, room < most ? room : most)
+                         : read_now(fd, &extra, 1);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)

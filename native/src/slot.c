@@ -12,10 +12,8 @@
  */
 #define _GNU_SOURCE
 #include <net/if.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -27,219 +25,10 @@ enum {
     MS = 1000000,
     OUTPUT_TURN = 256 << 10, /* read from one job before others have their turn */
 };
-static const uint64_t SETUP_NS = 10000ull * MS;     /* for building, set-up and reset */
-static const uint64_t FIRST_RETRY_NS = 100ull * MS; /* after a slot could not be made; doubles */
-static const uint64_t STOP_NS = 100ull * MS;        /* for init to have killed its job */
-static const uint64_t QUIET_NS = 3ull * MS; /* without a job, and slots are made that can wait */
+static const uint64_t STOP_NS = 100ull * MS; /* for init to have killed its job */
+static const uint64_t QUIET_NS = 3ull * MS;  /* without a job, and slots are made that can wait */
 static const uint64_t WARM_PATIENCE_NS = 200ull * MS; /* and without an interpreter */
 static const uint64_t LEAST_WAIT_NS = MS / 2;         /* between two looks at a running job */
-
-static void forget(struct slot *slot) {
-    slot->sock = slot->init_pidfd = slot->tmpfs = slot->network = -1;
-    slot->output_fd[0] = slot->output_fd[1] = slot->writer_fd[0] = slot->writer_fd[1] = -1;
-    slot->builder = 0;
-    slot->tenant = slot->partition = 0;
-    slot->jobs_run = slot->held_by = 0;
-    slot->tainted = slot->lo_up = slot->active = slot->warm = false;
-    slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
-}
-
-int slot_init(struct slot *slot, const struct config *config, unsigned index) {
-    slot->index = index;
-    slot->mount_namespace = -1;
-    forget(slot);
-    cgroup_init(&slot->cgroup);
-    slot->for_warm = index >= config->slots + config->spare;
-    /* An interpreter maps it anew. Were it made shorter, the worker would die of that. */
-    slot->shared_fd = memfd_create("slot", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (slot->shared_fd < 0 || ftruncate(slot->shared_fd, sizeof *slot->shared) < 0 ||
-        fcntl(slot->shared_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-        return -1;
-    slot->shared =
-        mmap(NULL, sizeof *slot->shared, PROT_READ | PROT_WRITE, MAP_SHARED, slot->shared_fd, 0);
-    if (slot->shared == MAP_FAILED ||
-        madvise(slot->shared, sizeof *slot->shared, MADV_DONTFORK) < 0)
-        return -1;
-    return output_init(&slot->output, config->output_max);
-}
-
-static void close_output(struct slot *slot) {
-    for (int i = 0; i < 2; i++) {
-        close_fd(&slot->output_fd[i]);
-        close_fd(&slot->writer_fd[i]);
-    }
-}
-
-/* It has done its work, or is not to: to wait for one that is stopped would stop the worker. */
-static void end_builder(struct slot *slot) {
-    if (slot->builder <= 0)
-        return;
-    (void)kill(slot->builder, SIGKILL); /* not reaped yet, so the number is its own */
-    (void)waitpid(slot->builder, NULL, __WALL);
-    slot->builder = 0;
-}
-
-/* Everything of this life is gone; the slot may be built anew. */
-static void tear_down(struct slot *slot) {
-    close_output(slot);
-    close_fd(&slot->sock);
-    close_fd(&slot->init_pidfd);
-    close_fd(&slot->tmpfs);
-    close_fd(&slot->network);
-    cgroup_close(&slot->cgroup); /* slot_build() removes it, when there is time */
-    end_builder(slot);
-    forget(slot);
-    slot->state = SLOT_EMPTY;
-    slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
-    slot->generation++;
-}
-
-/* Whether its environment was removed while it was being made. It is the host's from then on. A
- * builder is not interrupted: before it has sent init's pidfd, nothing else could wait for init. */
-static bool lost_root(const struct worker *worker, struct slot *slot) {
-    if (!slot->root || worker_root(worker, slot->root) >= 0)
-        return false;
-    slot->mounts = slot->root = 0;
-    return true;
-}
-
-static void report_failure(struct worker *worker, struct slot *slot, struct fault fault) {
-    if (lost_root(worker, slot))
-        return; /* its files have gone meanwhile */
-    unsigned shift = slot->failures < 6 ? slot->failures : 6;
-    slot->failures++;
-    slot->retry_at_ns = clock_ns(CLOCK_MONOTONIC) + (FIRST_RETRY_NS << shift);
-    struct sbx_slot_error message = {SBX_MSG_SLOT_ERROR, fault.step, fault.error,
-                                     (uint32_t)((FIRST_RETRY_NS << shift) / MS)};
-    struct iovec part = {&message, sizeof message};
-    worker_send(worker, &part, 1, NULL);
-    /* Once may be bad luck (no memory for a moment); twice is an answer for those who wait, unless
-     * it was the interpreter's fault, which nobody has to wait for. */
-    if (slot->failures < 2 || slot->for_warm)
-        return;
-    queue_fail(worker, slot, fault);
-    slot->mounts = slot->root = 0;
-}
-
-static int start_builder(struct worker *worker, struct slot *slot, int slot_end) {
-    const int pass = 1;
-    if (setsockopt(slot->sock, SOL_SOCKET, SO_PASSCRED, &pass, sizeof pass) < 0 ||
-        worker_watch(worker, slot->sock, EPOLLIN, FROM_SLOT, slot) < 0 ||
-        worker_watch(worker, slot->cgroup.oom, slot->cgroup.version == 2 ? EPOLLPRI : EPOLLIN,
-                     FROM_OOM, slot) < 0)
-        return -1;
-    memset(slot->shared, 0, sizeof *slot->shared);
-    struct slot_plan plan = {.config = worker->config,
-                             .shared = slot->shared,
-                             .shared_fd = slot->shared_fd,
-                             .warm = slot->for_warm,
-                             .sock = slot_end,
-                             .index = slot->index,
-                             .mounts = slot->mounts,
-                             .cgroup = &slot->cgroup};
-    slot->builder = builder_start(&plan, worker_root(worker, slot->root));
-    return slot->builder < 0 ? -1 : 0;
-}
-
-/* The worker's end never blocks, though nobody may read at the other one. */
-static int make_socket(int ret_ends[2]) {
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_ends) < 0)
-        return -1;
-    return fcntl(ret_ends[0], F_SETFL, O_NONBLOCK);
-}
-
-void slot_build(struct worker *worker, struct slot *slot) {
-    int ends[2] = {-1, -1};
-    struct fault fault = {SBX_STEP_CGROUP, 0};
-    slot->retry_at_ns = 0;
-    slot->disk_bytes = worker->config->disk_bytes;
-    slot->disk_inodes = worker->config->disk_inodes;
-    cgroup_remove(worker->config, slot->index);
-    if (cgroup_make(&slot->cgroup, worker->config, slot->index) < 0) {
-        fault.error = errno;
-        worker->stopping = fault.error == ENOENT && keeper_lost_parent(worker->config);
-    } else if (make_socket(ends) < 0) {
-        fail(&fault, SBX_STEP_CLONE);
-    } else {
-        slot->sock = ends[0];
-        slot->state = SLOT_BUILDING;
-        slot->deadline_ns = clock_ns(CLOCK_MONOTONIC) + SETUP_NS;
-        if (start_builder(worker, slot, ends[1]) == 0) {
-            (void)close(ends[1]);
-            close_fd(&slot->mount_namespace); /* the builder has the last one now, and takes the
-                                                 old mounts down when it ends */
-            worker->stats.slots_made++;
-            return;
-        }
-        fail(&fault, SBX_STEP_CLONE);
-        (void)close(ends[1]);
-    }
-    tear_down(slot);
-    report_failure(worker, slot, fault);
-}
-
-static ssize_t receive(struct slot *slot, struct slot_msg *ret, struct fds *ret_fds,
-                       pid_t *ret_pid) {
-    struct iovec part = {ret, sizeof *ret};
-    return message_receive(slot->sock, &part, 1, ret_fds, ret_pid, MSG_DONTWAIT);
-}
-
-static void on_cloned(struct worker *worker, struct slot *slot, struct fds *fds) {
-    if (!fds->count)
-        return; /* no descriptor was to be had: the build's time limit will find it */
-    slot->init_pidfd = take_fd(&fds->fd[0]);
-    if (fds->count == 2)
-        slot->mount_namespace = take_fd(&fds->fd[1]);
-    if (worker_watch(worker, slot->init_pidfd, EPOLLIN, FROM_INIT, slot) == 0)
-        return;
-    /* Nobody would tell of its end, so wait for it here; it has not been let go yet. */
-    (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL);
-    siginfo_t info;
-    (void)waitid(P_PIDFD, (id_t)slot->init_pidfd, &info, WEXITED | __WALL);
-    close_fd(&slot->init_pidfd);
-}
-
-/* Where the builder's news is still to be read, or to come, init must not be lost: nobody else
- * would end it, and wait for it. */
-static void find_init(struct worker *worker, struct slot *slot) {
-    end_builder(slot);
-    while (slot->init_pidfd < 0) {
-        struct slot_msg msg;
-        struct fds fds;
-        if (receive(slot, &msg, &fds, NULL) != sizeof msg)
-            return;
-        if (msg.type == SLOT_CLONED)
-            on_cloned(worker, slot, &fds);
-        fds_close(&fds);
-    }
-}
-
-static void kill_slot(struct worker *worker, struct slot *slot) {
-    if (slot->state == SLOT_DYING || slot->state == SLOT_EMPTY)
-        return;
-    if (slot->init_pidfd < 0)
-        find_init(worker, slot);
-    slot->state = SLOT_DYING;
-    slot->held_by = 0;
-    slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
-    worker->stats.slots_retired++;
-    if (slot->init_pidfd >= 0)
-        (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL); /* ESRCH: it is dead already */
-    else
-        tear_down(slot); /* init was never made, or ends without the builder */
-}
-
-void slot_retire(struct worker *worker, struct slot *slot) { kill_slot(worker, slot); }
-
-/* One that was never ready would fail again at once: the next attempt waits for a while. */
-static void give_up(struct worker *worker, struct slot *slot, struct fault fault) {
-    bool building = slot->state == SLOT_BUILDING;
-    kill_slot(worker, slot);
-    if (slot->for_warm)
-        fault.step = SBX_STEP_INTERPRETER;
-    if (building)
-        report_failure(worker, slot, fault);
-}
 
 void slot_signal_job(struct slot *slot, int number) {
     if (!slot->shared->exec_ns)
@@ -264,7 +53,7 @@ void slot_kill_job(struct worker *worker, struct slot *slot, enum sbx_reason rea
     slot->killed_ns = clock_ns(CLOCK_MONOTONIC);
     if (slot->state != SLOT_RUNNING || reason == SBX_REASON_MEMORY || reason == SBX_REASON_SETUP ||
         stop_job(slot) < 0)
-        kill_slot(worker, slot);
+        slot_retire(worker, slot);
 }
 
 /* ---- starting a job ---- */
@@ -334,7 +123,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
         if (!fault.step)
             fail(&fault, SBX_STEP_BLOB);
         result_send_unstarted(worker, job, SBX_REASON_SETUP, fault);
-        kill_slot(worker, slot);
+        slot_retire(worker, slot);
         return;
     }
     slot->state = SLOT_RUNNING;
@@ -358,7 +147,7 @@ static void on_built(struct worker *worker, struct slot *slot, struct fds *fds) 
     slot->cgroup.set_processes = slot_processes(worker->config, slot->for_warm);
     slot->tmpfs = take_fd(&fds->fd[0]);
     slot->network = take_fd(&fds->fd[1]);
-    end_builder(slot); /* it has let init go, which was its last act */
+    slot_await_builder(slot); /* it has let init go, which was its last act */
 }
 
 /* Both ends of one pipe, the first of which does not block: or the worker would wait, or find it
@@ -373,7 +162,7 @@ static bool is_pipe(int reader, int writer) {
 }
 
 static int watch_output(struct worker *worker, struct slot *slot, struct fds *fds) {
-    close_output(slot);
+    slot_close_output(slot);
     for (int i = 0; i < 2; i++) {
         slot->output_fd[i] = take_fd(&fds->fd[2 * i]);
         slot->writer_fd[i] = take_fd(&fds->fd[2 * i + 1]);
@@ -398,8 +187,8 @@ static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, 
     slot->job_pid = pid;
     slot->warm = warm;
     slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
-    if (lost_root(worker, slot) || fds->count != 4 || watch_output(worker, slot, fds) < 0) {
-        kill_slot(worker, slot);
+    if (slot_lost_root(worker, slot) || fds->count != 4 || watch_output(worker, slot, fds) < 0) {
+        slot_retire(worker, slot);
         return;
     }
     if (slot->jobs_run)
@@ -427,7 +216,7 @@ static void on_end(struct worker *worker, struct slot *slot, const struct slot_m
     slot->next_cpu_ns = UINT64_MAX;
     slot->deadline_ns = clock_ns(CLOCK_MONOTONIC) + SETUP_NS;
     if (reason == SBX_REASON_MEMORY || spent)
-        kill_slot(worker, slot);
+        slot_retire(worker, slot);
 }
 
 /* Whether this can come now. What comes before the first SLOT_READY is of the builder and of an
@@ -454,12 +243,12 @@ static void act(struct worker *worker, struct slot *slot, const struct slot_msg 
     } else if (!expected(slot, msg->type)) {
         /* SLOT_UNCLEAN; SLOT_END, where a prepared process gave up before there was a job; or
          * nothing that one of ours says. */
-        give_up(worker, slot, msg->fault);
+        slot_give_up(worker, slot, msg->fault);
     } else if (msg->type == SLOT_CLONED) {
-        on_cloned(worker, slot, fds);
+        slot_cloned(worker, slot, fds);
     } else if (msg->type == SLOT_FAILED) {
-        kill_slot(worker, slot);
-        report_failure(worker, slot, msg->fault);
+        slot_retire(worker, slot);
+        slot_report_failure(worker, slot, msg->fault);
     } else if (msg->type == SLOT_BUILT) {
         on_built(worker, slot, fds);
     } else {
@@ -472,7 +261,7 @@ static bool on_message(struct worker *worker, struct slot *slot) {
     struct slot_msg msg;
     struct fds fds;
     pid_t pid = 0;
-    ssize_t n = receive(slot, &msg, &fds, &pid);
+    ssize_t n = slot_receive(slot, &msg, &fds, &pid);
     if (n < 0 && errno == EAGAIN)
         return false;
     if (n == sizeof msg) {
@@ -483,7 +272,7 @@ static bool on_message(struct worker *worker, struct slot *slot) {
     /* Closed, as init is dead or was never made; or no message of ours. */
     fds_close(&fds);
     (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->sock, NULL);
-    give_up(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
+    slot_give_up(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
     return false;
 }
 
@@ -498,9 +287,9 @@ static void on_init_gone(struct worker *worker, struct slot *slot) {
             slot->reason = cgroup_oom(&slot->cgroup) ? SBX_REASON_MEMORY : SBX_REASON_HELPER;
         (void)result_send(worker, slot, NULL);
     }
-    tear_down(slot);
+    slot_tear_down(slot);
     if (building && !slot->retry_at_ns)
-        report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
+        slot_report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
 }
 
 static void on_oom(struct worker *worker, struct slot *slot) {
@@ -509,14 +298,14 @@ static void on_oom(struct worker *worker, struct slot *slot) {
             slot->killed_ns = clock_ns(CLOCK_MONOTONIC);
         slot->reason = SBX_REASON_MEMORY; /* whatever it is being killed for */
     }
-    give_up(worker, slot, (struct fault){SBX_STEP_FORK, ENOMEM});
+    slot_give_up(worker, slot, (struct fault){SBX_STEP_FORK, ENOMEM});
 }
 
 /* Output, and no job: of one that has just ended, and read already; or of whoever got hold of init,
  * as who waits for a job prints nothing. */
 static void on_stray_output(struct worker *worker, struct slot *slot, unsigned stream) {
     if (slot->state == SLOT_IDLE)
-        kill_slot(worker, slot);
+        slot_retire(worker, slot);
     else if (slot->output_fd[stream] >= 0)
         (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->output_fd[stream], NULL);
 }
@@ -544,7 +333,7 @@ void slot_event(struct worker *worker, struct slot *slot, enum source source) {
 /* The wall clock runs from exec, which the prepared process notes in the shared page. */
 static void on_deadline(struct worker *worker, struct slot *slot, uint64_t now) {
     if (!slot->active || slot->reason) { /* init is stuck, or slow to kill */
-        give_up(worker, slot, (struct fault){SBX_STEP_FORK, ETIMEDOUT});
+        slot_give_up(worker, slot, (struct fault){SBX_STEP_FORK, ETIMEDOUT});
         return;
     }
     uint64_t exec = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE);

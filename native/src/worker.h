@@ -104,11 +104,30 @@ int worker_root(const struct worker *worker, uint64_t id);
 void worker_send(struct worker *worker, const struct iovec *parts, size_t count,
                  const struct fds *fds);
 
-/* ---- slot.c ---- */
+/* ---- life.c ---- */
+
+static const uint64_t SETUP_NS = 10000000000; /* for building, set-up and reset */
 
 int slot_init(struct slot *slot, const struct config *config, unsigned index);
 void slot_build(struct worker *worker, struct slot *slot);
+/* One message of the slot. Returns as message_receive() does. */
+ssize_t slot_receive(struct slot *slot, struct slot_msg *ret, struct fds *ret_fds, pid_t *ret_pid);
+/* The builder says that it has made init. */
+void slot_cloned(struct worker *worker, struct slot *slot, struct fds *fds);
+void slot_await_builder(struct slot *slot);
+void slot_close_output(struct slot *slot);
+/* Whether its environment was removed while it was being made. */
+bool slot_lost_root(const struct worker *worker, struct slot *slot);
+void slot_report_failure(struct worker *worker, struct slot *slot, struct fault fault);
+/* Kills it, whatever it is doing. */
 void slot_retire(struct worker *worker, struct slot *slot);
+/* The same, for a reason that is to be told where it was being made. */
+void slot_give_up(struct worker *worker, struct slot *slot, struct fault fault);
+/* Init is dead and waited for. */
+void slot_tear_down(struct slot *slot);
+
+/* ---- slot.c ---- */
+
 /* Starts a job in an idle slot. On failure the job is reported and the slot retired. */
 void slot_start(struct worker *worker, struct slot *slot, struct waiting *waiting);
 /* To the main process, if it still runs. */

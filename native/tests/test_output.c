@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <sys/uio.h>
+
 #include "internal.h"
 #include "test.h"
 
@@ -43,6 +45,23 @@ static void a_cap_of_nothing_keeps_nothing(void) {
     CHECK(!output_read(&output, 1, ends[0], UINT64_MAX));
     CHECK_EQ(output.len[1], 0);
     CHECK_EQ(output.segments, 0);
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
+}
+
+/* As a process of the slot that kept the reading end could arrange. */
+static void a_pipe_that_would_wait_does_not(void) {
+    struct output output;
+    int ends[2];
+    REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+    struct iovec nothing = {ends, 1};
+    if (preadv2(ends[0], &nothing, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP)
+        return; /* before Linux 6.4 */
+    REQUIRE(output_init(&output, 4096) == 0);
+    output_begin(&output, 4096, false);
+    print(ends[1], 'x', 3);
+    CHECK(output_read(&output, 0, ends[0], UINT64_MAX));
+    CHECK_EQ(output.len[0], 3);
     close_fd(&ends[0]);
     close_fd(&ends[1]);
 }
@@ -136,6 +155,6 @@ static void a_message_that_was_cut_off_leaves_no_descriptor(void) {
 }
 
 TEST_MAIN(TEST(exactly_the_cap_is_kept), TEST(a_cap_of_nothing_keeps_nothing),
-          TEST(order_of_arrival_is_kept), TEST(more_changes_than_are_recorded_do_no_harm),
-          TEST(descriptors_travel_with_a_message),
+          TEST(a_pipe_that_would_wait_does_not), TEST(order_of_arrival_is_kept),
+          TEST(more_changes_than_are_recorded_do_no_harm), TEST(descriptors_travel_with_a_message),
           TEST(a_message_that_was_cut_off_leaves_no_descriptor))

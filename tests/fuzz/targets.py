@@ -223,7 +223,7 @@ def _control(choices: Choices) -> None:
     except control.BadControl:
         return
     assert commands
-    control.script(commands)
+    control.steps(commands)
 
 
 def _versions(choices: Choices) -> None:
