@@ -76,7 +76,8 @@ def test_shared_memory_is_charged(client: Client) -> None:
 @pytest.mark.parametrize("kind", ["sem", "msg"])
 def test_semaphores_and_messages_are_charged(client: Client, kind: str) -> None:
     """M6: memory_limit for System V semaphores and messages, which no process has mapped."""
-    assert run(client, "ipc_fill", kind, limits=SMALL | PATIENT).status == "memory_limit"
+    result = run(client, "ipc_fill", kind, limits=SMALL | PATIENT)
+    assert result.status == "memory_limit", (result, result.memory_peak_bytes)
 
 
 def test_full_pipes_and_sockets(client: Client) -> None:
