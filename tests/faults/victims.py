@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sandboxd.engine import wire
 from support import host
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _serves(pid: int) -> bool:
 
 
 def _slots(uids: range) -> Iterator[tuple[int, str]]:
-    """Every process in a slot. Its init and interpreter have an even id, its job the next one."""
+    """Every process in a slot. Its init and interpreter have the first of its ids, jobs another."""
     for pid in host.owned_by(uids):
         try:
             status = Path(f"/proc/{pid}/status").read_text()
@@ -56,7 +57,7 @@ def _slots(uids: range) -> Iterator[tuple[int, str]]:
         numbers = values.get("NSpid", "").split()
         if len(numbers) < 2 or "Z" in values["State"]:
             continue
-        is_root = (int(values["Uid"].split()[0]) - uids.start) % 2 == 0
+        is_root = (int(values["Uid"].split()[0]) - uids.start) % wire.SLOT_UIDS == 0
         if numbers[-1] == "1":
             yield pid, "init"
         elif is_root and values["Name"].startswith("python"):
