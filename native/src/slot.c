@@ -24,6 +24,7 @@
 enum {
     MS = 1000000,
     OUTPUT_TURN = 256 << 10, /* read from one job before others have their turn */
+    COLD_STARTS = 3, /* attempts to start an interpreter; then the slot serves without one */
 };
 static const uint64_t STOP_NS = 100ull * MS; /* for init to have killed its job */
 static const uint64_t QUIET_NS = 3ull * MS;  /* without a job, and slots are made that can wait */
@@ -189,6 +190,10 @@ static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, 
     slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
     if (slot_lost_root(worker, slot) || fds->count != 4 || watch_output(worker, slot, fds) < 0) {
         slot_retire(worker, slot);
+        return;
+    }
+    if (slot->for_warm && !warm && slot->state == SLOT_BUILDING && slot->failures < COLD_STARTS) {
+        slot_give_up(worker, slot, (struct fault){SBX_STEP_INTERPRETER, ECHILD});
         return;
     }
     if (slot->jobs_run)

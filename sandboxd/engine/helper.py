@@ -152,6 +152,8 @@ class HelperLink:
                 await trio.lowlevel.wait_readable(ctl)
                 work = self._adopt(ctl)
                 scope.cancel()
+                if self._work is not None:  # Whose death would be noticed too late.
+                    self._forget()
                 scope = trio.CancelScope()
                 self._greeted = trio.Event()
                 nursery.start_soon(self._serve, work, scope)

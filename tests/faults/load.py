@@ -64,7 +64,8 @@ class Book:
             outcome = "wrong"
             self.note(f"{what}: {error}")
         finally:
-            self.doing.pop(who)
+            # One that was stuck may have an heir of its name by now.
+            self.doing.pop(who, None)
             with self._lock:
                 self.counts[outcome] += 1
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from sandboxd.engine import wire
 from sandboxd_client import Client
+from support import host
 from support.daemon import Daemon, running
 from support.jobs import MIB
 from support.warm import python, started, wait_for_interpreters
@@ -67,6 +70,35 @@ def test_an_interpreter_that_cannot_start_is_not_tried_all_the_time(
         time.sleep(1)
         assert client.stats()["slots"]["slots_made"] - made < 10
         assert client.run(["true"]).status == "ok"
+
+
+def _interpreters(daemon: Daemon) -> list[int]:
+    """Also those that only start; not their copies, which are the job's user."""
+    found = []
+    for pid in host.owned_by(daemon.uids):
+        with contextlib.suppress(OSError):
+            is_root = (host.effective_uid(pid) - daemon.uids.start) % wire.SLOT_UIDS == 0
+            if is_root and os.readlink(f"/proc/{pid}/exe").startswith("/usr/bin/python"):
+                found.append(pid)
+    return found
+
+
+def test_an_interpreter_that_is_killed_while_it_starts_is_started_again(
+    require_sandbox: None, customised: Path
+) -> None:
+    (customised / "sitecustomize.py").write_text("import time\ntime.sleep(0.4)\n")
+    with _customised(customised) as daemon, Client(daemon.socket) as client:
+        wait_for_interpreters(client)
+        killed: set[int] = set()
+        deadline = time.monotonic() + 20
+        while len(killed) < 4:  # Both, and those that start in their place.
+            assert time.monotonic() < deadline
+            for pid in set(_interpreters(daemon)) - killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+            time.sleep(0.01)
+        wait_for_interpreters(client)
+        assert python(client, "print(1)").stdout == b"1\n"
 
 
 def test_what_an_interpreter_read_to_start_gives_no_memory(

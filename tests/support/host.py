@@ -70,6 +70,12 @@ def owned_by(uids: range, table: Table | None = None) -> list[int]:
     return [pid for pid, process in every.items() if process.uid in uids]
 
 
+def effective_uid(pid: int) -> int:
+    """-1 of one that is gone."""
+    found = process(pid)
+    return -1 if found is None else found.uid
+
+
 def is_zombie(pid: int) -> bool:
     """Or gone."""
     found = process(pid)

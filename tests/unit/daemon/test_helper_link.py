@@ -109,6 +109,20 @@ async def test_a_dead_worker_leaves_no_descriptors_in_the_backlog(
             await trio.lowlevel.checkpoint()
 
 
+async def test_the_next_worker_may_be_there_before_the_death_of_the_last_is_seen(
+    engine: Engine, peer: Peer
+) -> None:
+    """As on a busy machine: sandboxd finds both at once, and does not know which it looks at first.
+    The jobs of the dead one are lost with it, and the queue goes on."""
+    for _ in range(40):
+        outcomes = await ask(engine)
+        peer.die()
+        peer.start_worker()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [getattr(outcome, "status", None) for outcome in outcomes] == ["internal_error"]
+        assert engine.link.up
+
+
 async def test_a_message_the_kernel_will_never_take(engine: Engine, peer: Peer) -> None:
     with pytest.raises(OSError, match="Message too long"):
         engine.link.send(bytes(8 << 20))
