@@ -17,7 +17,7 @@ export PYTHON
 # CMake and pip have ideas of their own about these.
 unexport DESTDIR PREFIX
 
-.PHONY: help run test test-py test-c test-vm attacks attacks-rootless fuzz bench kills soak lint format man install deb clean check native
+.PHONY: help run test test-py test-c test-vm test-arm64 attacks attacks-rootless fuzz bench kills soak lint format man install deb clean check native
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -47,6 +47,9 @@ test-c: $(READY) ## The C tests alone
 
 test-vm: native ## Integration, attacks, faults on cgroup v2 under systemd, in virtual machines
 	@VM_RUN=$(VM_RUN) TESTS="$(TESTS)" VM_ARGS="$(VM_ARGS)" tests/vm/run $(MACHINES)
+
+test-arm64: native ## The C tests, and TESTS, on 64-bit ARM in an emulated machine
+	@TESTS="$(TESTS)" tests/vm/arm64
 
 kills: native ## Kill and stop processes at random under load: KILLS=1000, SEED=…
 	@cd tests && ../$(PY) -m faults.kills --kills $(KILLS) $(SEED:%=--seed %)

@@ -26,6 +26,12 @@ target_link_options(sbx_hardening INTERFACE
   -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed)
 
 add_library(sbx_sanitizers INTERFACE)
-target_compile_options(sbx_sanitizers INTERFACE
-  -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
-target_link_options(sbx_sanitizers INTERFACE -fsanitize=address,undefined)
+target_compile_options(sbx_sanitizers INTERFACE -g -fno-omit-frame-pointer)
+if(CMAKE_CROSSCOMPILING) # for an emulated machine, without the sanitizers' libraries
+  target_compile_options(sbx_sanitizers INTERFACE
+    -fsanitize=undefined -fsanitize-undefined-trap-on-error)
+else()
+  target_compile_options(sbx_sanitizers INTERFACE
+    -fsanitize=address,undefined -fno-sanitize-recover=all)
+  target_link_options(sbx_sanitizers INTERFACE -fsanitize=address,undefined)
+endif()
