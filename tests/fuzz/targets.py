@@ -297,7 +297,8 @@ def archives(data: bytes) -> None:
         assert (base / "precious").stat().st_nlink == 1
         for path in (base / "root").rglob("*"):
             assert path.is_symlink() or not path.lstat().st_mode & 0o7022
-        assert len(os.listdir("/proc/self/fd")) == before
+        # Fewer, where what others left was collected meanwhile.
+        assert len(os.listdir("/proc/self/fd")) <= before
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
