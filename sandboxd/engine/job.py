@@ -76,6 +76,7 @@ class Job:
         "memory",
         "mode",
         "mounts",
+        "patient",
         "plain",
         "root",
         "run_in_task",
@@ -111,6 +112,7 @@ class Job:
         self.stage_id = 0  # The helper's job that runs now.
         self.started_ns = 0
         self.cancel_reason = ""
+        self.patient = False  # Waits for a helper that does not come back, too.
 
     def start(self) -> None:
         """The scheduler gives the job its place."""

@@ -93,7 +93,7 @@ class Engine:
         the helper does not come back.
         """
         try:
-            if self._absent:
+            if self._absent and not job.patient:
                 raise RequestError(INTERNAL, ABSENT)
             if job.root is not None:
                 self.roots.hold(job.root)
@@ -101,7 +101,7 @@ class Engine:
                 job.held.hold()
             self.scheduler.submit(job)
         except RequestError:
-            if not self._absent:
+            if job.patient or not self._absent:
                 self._let_go(job)
             job.state = ENDED
             job.stdio.close()
@@ -281,8 +281,10 @@ class Engine:
     def helper_absent(self) -> None:
         self._absent = True
         for ticket in self.scheduler.drain():
-            if isinstance(ticket, Job):
+            if isinstance(ticket, Job) and not ticket.patient:
                 self._deliver(ticket, results.internal_error(ABSENT))
+            else:
+                self.scheduler.submit(ticket)  # It had its room there a moment ago.
 
     def stage_ended(self, job_id: int, end: StageEnd) -> None:
         on_end = self._active.pop(job_id, None)

@@ -105,6 +105,7 @@ class Runner:
         job = self._engine.admit(prepared.spec(call), row.tenant)
         if prepared.plan is not None:
             job.held = prepared.plan.runtime.use
+        job.patient = True  # The next daemon may run it.
         self._require_wanted(live)
         live.job = job
         began = partial(self._notes.add, live, function.revision)

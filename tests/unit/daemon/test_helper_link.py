@@ -185,6 +185,28 @@ async def test_jobs_do_not_wait_for_a_helper_that_does_not_come_back(
     assert (await peer.receive()).kind == wire.MSG_JOB
 
 
+async def test_a_patient_job_waits_for_a_helper_that_does_not_come_back(
+    engine: Engine, peer: Peer, autojump_clock: MockClock
+) -> None:
+    outcomes: list[object] = []
+    peer.die()
+    await trio.testing.wait_all_tasks_blocked()
+    for before in (True, False):
+        job = engine.admit(spec("x"), 7)
+        job.done = outcomes.append
+        job.patient = True
+        engine.submit(job)
+        if before:
+            await trio.sleep(5.1)
+    assert outcomes == []
+    peer.start_worker()
+    await trio.testing.wait_all_tasks_blocked()
+    for _ in range(2):
+        peer.result((await peer.receive()).fields["job_id"])
+        await trio.testing.wait_all_tasks_blocked()
+    assert [getattr(outcome, "status", None) for outcome in outcomes] == ["ok", "ok"]
+
+
 async def test_a_helper_that_comes_back_in_time_loses_nothing(
     engine: Engine, peer: Peer, autojump_clock: MockClock
 ) -> None:
