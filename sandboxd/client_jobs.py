@@ -1,6 +1,6 @@
 """The jobs of one connection: the ones it waits for and the ones it has started."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 # What a client is told of its job: that of a runtime comes with the runtime's name.
 Answer = Outcome | ExecuteResult
 
-# Outcomes kept for a job.wait that may never come.
+# Outcomes kept for a job.wait that may never come; those of streamed jobs, which job.exit has told.
 _KEPT_OUTCOMES: Final = 1024
+_KEPT_TOLD: Final = 64
 
 
 class StartedJob:
@@ -41,6 +42,11 @@ class StartedJob:
         self._owner = owner
         self._connection = owner.connection
         self._stream = stream
+
+    @property
+    def told(self) -> bool:
+        """Whether its client gets its outcome without asking."""
+        return self._stream
 
     def stage_started(self, stage: str) -> None:
         self._connection.notify("job.stage", {"job": self.token, "stage": stage})
@@ -74,6 +80,7 @@ class ConnectionJobs:
         self._started: dict[str, StartedJob] = {}
         self._ended: OrderedDict[str, StartedJob] = OrderedDict()
         self._kept_bytes = 0
+        self._told: deque[str] = deque()
         self._next = 1
 
     def abandon_all(self) -> None:
@@ -154,6 +161,12 @@ class ConnectionJobs:
             return
         self._ended[started.token] = started
         self._kept_bytes += outcome_bytes(started.outcome)
+        if started.told:
+            self._told.append(started.token)
+            if len(self._told) > _KEPT_TOLD:
+                oldest = self._ended.get(self._told.popleft())
+                if oldest is not None:
+                    self.forget(oldest)
         most = self.connection.server.config.max_write_buffer_bytes
         while len(self._ended) > _KEPT_OUTCOMES or (
             self._kept_bytes > most and len(self._ended) > 1
@@ -161,6 +174,7 @@ class ConnectionJobs:
             self.forget(next(iter(self._ended.values())))
 
     def forget(self, started: StartedJob) -> None:
+        """Nobody can ask for it any more."""
         del self._started[started.token]
         if self._ended.pop(started.token, None) is not None:
             self._kept_bytes -= outcome_bytes(started.outcome)

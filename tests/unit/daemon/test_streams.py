@@ -11,6 +11,7 @@ from engine_peer import Message, Peer
 from rpc_client import Client
 from trio.testing import MockClock
 
+from sandboxd.connection import Connection
 from sandboxd.engine import wire
 from sandboxd.engine.streams import Ends, OutputPump, Stdin
 from sandboxd.protocol.errors import RequestError
@@ -274,6 +275,22 @@ async def test_output_as_it_comes(client: Client, peer: Peer) -> None:
     assert isinstance(result, dict)
     assert (params["job"], result["status"], result["stdout"]) == (token, "ok", b"")
     assert (await client.call("job.wait", {"job": token}))["status"] == "ok"
+
+
+async def test_of_outcomes_that_were_told_the_latest_are_kept(
+    client: Client, peer: Peer, connection: Connection
+) -> None:
+    tokens = []
+    for _ in range(80):
+        token, message = await started(client, peer)
+        for fd in message.fds:
+            os.close(fd)
+        peer.result(message.fields["job_id"])
+        assert (await notification(client))[0] == "job.exit"
+        tokens.append(token)
+    assert len(connection.jobs._started) == 64
+    assert (await client.call("job.wait", {"job": tokens[-64]}))["status"] == "ok"
+    assert (await client.refused("job.wait", {"job": tokens[-65]}))["code"] == "not_found"
 
 
 async def test_too_much_streamed_output_kills(client: Client, peer: Peer) -> None:
