@@ -107,21 +107,29 @@ def at_rest(client: Client) -> bool:
 
 def strays_of(daemon: Daemon) -> tuple[str, ...]:
     """For when there is no daemon: whatever is left of it."""
-    return _strays(daemon, set())
+    return _named(_of_slots(daemon) | _helpers(f"{daemon.group} "))
 
 
 def _strays(daemon: Daemon, tree: set[int]) -> tuple[str, ...]:
     """Processes of the slots' users, and helpers in this test's own cgroups, of no daemon."""
-    found = {pid for pid in host.owned_by(daemon.uids) if not host.is_zombie(pid)} | _helpers()
-    return tuple(f"{host.name(pid)} {pid}" for pid in sorted(found - tree))
+    return _named((_of_slots(daemon) | _helpers("sandboxd-")) - tree)
 
 
-def _helpers() -> set[int]:
-    own = [os.fsencode(path) + b"/sandboxd-" for path in _own_cgroups()]
+def _of_slots(daemon: Daemon) -> set[int]:
+    return {pid for pid in host.owned_by(daemon.uids) if not host.is_zombie(pid)}
+
+
+def _named(pids: set[int]) -> tuple[str, ...]:
+    return tuple(f"{host.name(pid)} {pid}" for pid in sorted(pids))
+
+
+def _helpers(group: str) -> set[int]:
+    """Of daemons whose group's name begins so."""
+    own = [os.fsencode(path / group) for path in _own_cgroups()]
     found = set()
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            words = Path(f"/proc/{name}/cmdline").read_bytes()
+            words = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ")
         except OSError:
             continue
         if b"sandbox-helper" in words and any(path in words for path in own):

@@ -165,7 +165,8 @@ def _large(client: Client, token: str) -> None:
 
 def _streamed(client: Client, token: str) -> None:
     started = client.start(["sh", "-c", f"echo {token}; sleep 0.02; echo end"], stream=True)
-    output = b"".join(data for _, data in started)
+    # On the other stream a shell says whom of its own somebody killed.
+    output = b"".join(data for stream, data in started if stream == "stdout")
     result = started.wait()
     if result.status in _HIT:
         raise Hit

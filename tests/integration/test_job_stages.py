@@ -65,8 +65,9 @@ def test_each_stage_is_measured_alone(client: Client) -> None:
     assert 120 * MS < result.compile.cpu_time_ns < 200 * MS
     assert result.run is not None
     assert result.run.cpu_time_ns < 50 * MS
-    alone = run(client, "touch_memory", str(8 * MIB)).memory_bytes
-    assert abs(result.run.memory_bytes - alone) < MIB
+    alone = run(client, "touch_memory", str(8 * MIB))
+    for measured in (result.run, alone):  # Either may be wrong by what the kernel charges ahead.
+        assert abs(measured.memory_bytes - 8 * MIB) < MIB
 
 
 def test_memory_of_the_first_stage_is_not_the_second_s(client: Client) -> None:
