@@ -28,9 +28,12 @@ base, stage, filters = sys.argv[1:]
 libc = ctypes.CDLL(None, use_errno=True)
 filters = Filters.decode(filters)
 inherited = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+parent = os.getpid()
 other = os.fork()
 if not other:
     libc.prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
     signal.pause()
 if stage != "free":
     filters.begin()
