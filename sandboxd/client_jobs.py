@@ -88,6 +88,9 @@ class ConnectionJobs:
         for job in self.live:
             self.engine.abandon(job)
         self.live.clear()
+        # What is kept goes now and not when the garbage collector comes, which is seldom.
+        for started in list(self._started.values()):
+            self.forget(started)
 
     def admit(
         self,
@@ -176,6 +179,7 @@ class ConnectionJobs:
     def forget(self, started: StartedJob) -> None:
         """Nobody can ask for it any more."""
         del self._started[started.token]
+        started.staged = None  # Which knows this one.
         if self._ended.pop(started.token, None) is not None:
             self._kept_bytes -= outcome_bytes(started.outcome)
 
