@@ -86,6 +86,7 @@ class Job:
         "started_ns",
         "state",
         "stdio",
+        "stopped",
         "tenant",
     )
 
@@ -112,6 +113,7 @@ class Job:
         self.stage_id = 0  # The helper's job that runs now.
         self.started_ns = 0
         self.cancel_reason = ""
+        self.stopped = False  # No further program of it is to run; see `Engine.stop`.
         self.patient = False  # Waits for a helper that does not come back, too.
 
     def start(self) -> None:

@@ -117,6 +117,13 @@ class Engine:
         elif job.stage_id:
             self.kill(job, wire.REASON_CANCELLED)
 
+    def stop(self, job: Job) -> None:
+        """End the program of a started job that runs now, and start no other. What it has left is
+        collected all the same."""
+        job.stopped = True
+        if job.stage_id:
+            self.kill(job, wire.REASON_CANCELLED)
+
     def abandon(self, job: Job) -> None:
         """As `cancel`, but nobody wants to know the outcome any more."""
         job.done = nobody

@@ -146,7 +146,7 @@ class StagedJob:
                 return lost
             files = ()
         for step, following in itertools.zip_longest(spec.steps, spec.steps[1:]):
-            if job.cancel_reason:
+            if job.cancel_reason or job.stopped:
                 return total.stop(results.cancelled("the job was cancelled between its programs"))
             flags = wire.JOB_HOLD if following or spec.collect else 0
             if following and following.guest:
@@ -195,7 +195,7 @@ class StagedJob:
         flags: int,
     ) -> Result:
         job = self._job
-        if job.cancel_reason:
+        if job.cancel_reason or job.stopped:
             return results.cancelled("the job was cancelled between its stages")
         if self._sink is not None and job.spec.stream:
             self._sink.stage_started(name)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from sandboxd.engine import wire
 from sandboxd.engine.scheduler import Scheduler
 from sandboxd.functions.ending import Ends
 from sandboxd.functions.live import Live
@@ -189,8 +188,7 @@ class Executions:
         """Have it end soon, wherever it is; `live.over` is set when that is stored."""
         live.end(reason)
         if live.job is not None and live.job.stage_id and reason == STOPPED:
-            # Only the program is ended: what it has left so far is collected.
-            self._engine.kill(live.job, wire.REASON_CANCELLED)
+            self._engine.stop(live.job)
         elif live.job is not None:
             self._engine.cancel(live.job, f"it was {reason}")
         elif self._room.withdraw(live):
