@@ -9,6 +9,7 @@ from engine_peer import Message, Peer
 from rpc_client import Client
 from test_collect import END, entry
 
+from sandboxd.connection import Connection
 from sandboxd.engine import wire
 from sandboxd.engine.jobs import Engine
 
@@ -132,6 +133,20 @@ async def test_cancelled_between_the_stages(client: Client, peer: Peer) -> None:
     result = await client.call("job.wait", {"job": token})
     assert (result["compile"]["status"], result["run"]["status"]) == ("ok", "cancelled")
     assert (await peer.receive()).kind == wire.MSG_RELEASE
+
+
+async def test_stopped_as_the_first_stage_ends(
+    client: Client, peer: Peer, engine: Engine, connection: Connection
+) -> None:
+    """The kill comes too late for it, and the second stage is not to run for that."""
+    token = (await client.call("job.start", TWO))["job"]
+    first, _ = await stage(peer)
+    engine.stop(connection.jobs.find(token).job)
+    assert (await peer.receive()).kind == wire.MSG_KILL
+    peer.result(first, flags=wire.RESULT_HELD)
+    result = await client.call("job.wait", {"job": token})
+    assert (result["compile"]["status"], result["run"]["status"]) == ("ok", "cancelled")
+    await released(peer, first)
 
 
 async def released(peer: Peer, job_id: int) -> None:
