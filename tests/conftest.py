@@ -1,6 +1,7 @@
 """Fixtures of the tests that need a real daemon."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ if "SANDBOXD_TEST_WARM_SLOTS" in os.environ:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes some seconds; leave out with -m 'not slow'")
+    # A shell that starts the tests in the background has it ignored, and so would all they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if rootless.ACTIVE:
         rootless.connect_as_owner()
 
