@@ -90,8 +90,11 @@ def _size(directory: Path) -> tuple[int, int]:
 
 
 def _cpu() -> dict[str, int]:
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
-    user, nice, system, idle, iowait, irq, softirq, steal = map(int, fields)
+    """Of the processors that this, and so the load, may use: in ticks since the boot."""
+    ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    lines = map(str.split, Path("/proc/stat").read_text().splitlines())
+    times = [map(int, line[1:9]) for line in lines if line[0] in ours]
+    user, nice, system, idle, iowait, irq, softirq, steal = map(sum, zip(*times, strict=True))
     busy = user + nice + system + irq + softirq
     return {"idle": idle + iowait, "steal": steal, "all": busy + idle + iowait + steal}
 
