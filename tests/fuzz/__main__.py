@@ -6,7 +6,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["sandboxd"]):
+with atheris.instrument_imports(include=["sandboxd", "sandboxd_rest"]):
     from fuzz.targets import TARGETS
 
 

@@ -17,6 +17,7 @@ import msgpack
 import msgspec
 
 from fuzz.choices import Choices
+from fuzz.http1 import http1
 from sandboxd.engine import collect, results, wire
 from sandboxd.environments import image
 from sandboxd.environments.errors import ImportRefused
@@ -347,4 +348,5 @@ TARGETS: Final[dict[str, Target]] = {
     "streams": streams,
     "texts": texts,
     "archives": archives,
+    "http1": lambda data: http1(Choices(data)),
 }
