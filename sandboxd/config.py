@@ -130,6 +130,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     mode: Annotated[str, Meta(pattern="^(recycled|fresh)$")] = "recycled"
     file_locks: bool = True
     core_scheduling: bool = False
+    dedicated_cpus: bool = False
     warm_slots: Annotated[int, Meta(ge=0, le=256)] = 2
     collect_bytes: Positive = 16 * _MIB
     max_collect_bytes: Positive = 256 * _MIB
@@ -327,6 +328,11 @@ def _check(config: Config) -> None:
     if config.slots + config.spares + config.warm_slots > _MAX_SLOTS:
         raise ConfigError(
             f"jobs, spare_slots and warm_slots: together at most {_MAX_SLOTS} are possible"
+        )
+    cpus = len(os.sched_getaffinity(0))
+    if config.dedicated_cpus and config.slots > cpus:
+        raise ConfigError(
+            f"dedicated_cpus: {config.slots} jobs are more than the {cpus} processors; set jobs"
         )
     if config.max_limits.output_bytes > _MAX_OUTPUT:
         raise ConfigError(f"max_limits.output_bytes: at most {_MAX_OUTPUT} bytes are possible")

@@ -164,6 +164,7 @@ def _arguments(config: Config, readonly: list[str], kept: State) -> list[str]:
         f"memory_bytes={config.limits.memory_bytes}",
         f"processes={config.limits.processes}",
         f"core_scheduling={config.core_scheduling:d}",
+        f"dedicated_cpus={config.dedicated_cpus:d}",
         *(f"readonly={path}" for path in readonly),
         *packages,
         *warm.arguments(config, readonly, python_call.CALLER_FILE),

@@ -47,7 +47,7 @@ set_target_properties(_native PROPERTIES PREFIX "" SUFFIX ".abi3.so" C_VISIBILIT
 
 # For the host's interpreter, which may be another version.
 Python_add_library(sandbox_warm MODULE ${src}/warm/module.c ${src}/job.c ${src}/stage.c
-  ${src}/collect.c ${src}/locks.c ${src}/message.c ${src}/fault.c ${src}/reap.c)
+  ${src}/collect.c ${src}/affinity.c ${src}/locks.c ${src}/message.c ${src}/fault.c ${src}/reap.c)
 target_compile_definitions(sandbox_warm PRIVATE Py_LIMITED_API=0x03090000)
 target_link_libraries(sandbox_warm PRIVATE sbx_warnings sbx_hardening)
 set_target_properties(sandbox_warm PROPERTIES PREFIX "" SUFFIX ".abi3.so"

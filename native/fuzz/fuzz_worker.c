@@ -357,6 +357,7 @@ static struct config make_config(struct input *input) {
                            .spare = 1,
                            .warm = kind & 1,
                            .uid_base = kind >> 1 & 1,
+                           .dedicated_cpus = kind >> 2 & 1,
                            .output_max = OUTPUT_MAX,
                            .disk_bytes = 1 << 20,
                            .memory_bytes = 64 << 20,

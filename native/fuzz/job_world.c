@@ -86,6 +86,12 @@ mode_t fake_umask(mode_t mask) {
 /* locks.c */
 int forbid_locks(void) { return 0; }
 
+/* affinity.c */
+int keep_to_cpu(unsigned number) {
+    (void)number;
+    return 0;
+}
+
 void fake__exit(int code) { longjmp(over, code + 1); }
 
 /* ---- one life ---- */

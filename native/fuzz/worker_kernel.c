@@ -135,18 +135,22 @@ static void check_slot(const struct slot *slot) {
     FUZZ_CHECK(empty == (slot->sock < 0));
     FUZZ_CHECK(!slot->active || slot->state == SLOT_RUNNING || slot->state == SLOT_DYING);
     FUZZ_CHECK(slot->state != SLOT_RUNNING || slot->active);
+    FUZZ_CHECK(!slot->cpu || slot->active);
     FUZZ_CHECK(!empty || (slot->init_pidfd < 0 && slot->tmpfs < 0 && slot->network < 0));
     FUZZ_CHECK(slot->init_pidfd < 0 || inode(slot->init_pidfd) == world.life[slot->index].pidfd);
     FUZZ_CHECK(slot->state != SLOT_DYING || world.life[slot->index].dead);
 }
 
 static void check(void) {
-    unsigned active = 0;
+    unsigned active = 0, taken = 0;
     for (unsigned i = 0; i < world.worker->slot_count; i++) {
         check_slot(&world.worker->slot[i]);
         active += world.worker->slot[i].active;
     }
     FUZZ_CHECK(world.worker->running == active);
+    for (unsigned i = 0; i < world.worker->cpu_count; i++)
+        taken += world.worker->cpu[i].jobs;
+    FUZZ_CHECK(taken == (world.worker->config->dedicated_cpus ? active : 0));
 }
 
 uint64_t slot_next(const struct worker *worker, const struct slot *slot) {
@@ -265,6 +269,7 @@ static void leave(const struct worker *worker) {
     for (unsigned i = 0; i < worker->waiting_count; i++)
         fds_close(&worker->waiting[i].fds);
     (void)munmap(worker->waiting[0].blob, (size_t)worker->waiting_count * SBX_INLINE_BLOB);
+    free(worker->cpu);
     (void)munmap(worker->waiting, worker->waiting_count * sizeof *worker->waiting);
     close_fd(&epoll);
 }

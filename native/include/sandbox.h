@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-    SBX_ABI = 4,
+    SBX_ABI = 5,
     /* Largest blob that rides in the message itself; a larger one comes as a memfd. */
     SBX_INLINE_BLOB = 65536,
     /* Largest output (stdout + stderr + segments) in the result message; else a memfd. */
@@ -116,6 +116,8 @@ enum sbx_fd {
     X(CORE, "keeping a sandbox's processor cores to itself",                                       \
       "core_scheduling needs a kernel with CONFIG_SCHED_CORE; without it leave core_scheduling "   \
       "out")                                                                                       \
+    X(CPU, "keeping to a processor",                                                               \
+      "it may have been switched off since sandboxd started; dedicated_cpus needs it")             \
     X(INTERPRETER, "starting an interpreter that waits",                                           \
       "only warm slots need it (warm_slots in sandboxd.toml); programs are started without it")
 
@@ -138,7 +140,7 @@ struct sbx_limits {
     uint32_t disk_inodes;
     uint32_t processes;
     uint32_t open_files;
-    uint32_t reserved;
+    uint32_t cpu; /* the worker's word: 0, or 1 + the one processor that the job may use */
 };
 
 struct sbx_job {

@@ -119,6 +119,8 @@ static int set_option(struct config *config, const char *key, char *value) {
         config->uid_base = (uint32_t)number;
     else if (!strcmp(key, "core_scheduling"))
         config->core_scheduling = number;
+    else if (!strcmp(key, "dedicated_cpus"))
+        config->dedicated_cpus = number;
     else if (!strcmp(key, "processes"))
         config->processes = (uint32_t)number;
     else if (!strcmp(key, "disk_inodes"))

@@ -62,6 +62,7 @@ struct config {
     uint64_t memory_bytes; /* this and the next: the usual limits, which a slot is made with */
     uint32_t processes;
     bool core_scheduling;
+    bool dedicated_cpus;
     unsigned warm; /* further slots in which an interpreter waits */
     const char *interpreter;
     int warm_program, warm_module, warm_known; /* files it is started with; -1: none */
@@ -311,6 +312,9 @@ void job_release(void);
 
 /* From now on no file can be locked by this process, nor by any that comes of it. */
 int forbid_locks(void);
+
+/* From now on this process, and what comes of it, runs on that processor alone. */
+int keep_to_cpu(unsigned number);
 
 /* Where the blob's parts begin; all pointers into the blob. */
 struct job_spec {

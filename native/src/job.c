@@ -223,6 +223,8 @@ static void settle(const struct sbx_job *job, const struct job_spec *spec, const
         (void)umask(job->umask & 0777);
     TRY(SBX_STEP_TTY, set_descriptors(stdio, job->flags & SBX_JOB_TTY));
     TRY(SBX_STEP_RLIMIT, set_limits(&job->limits)); /* late: open_files may be less than three */
+    if (job->limits.cpu)
+        TRY(SBX_STEP_CPU, keep_to_cpu(job->limits.cpu - 1));
     if (job->flags & SBX_JOB_NO_LOCKS)
         TRY(SBX_STEP_SECCOMP, forbid_locks());
     *ret = (struct job_start){job, argv, env};

@@ -109,6 +109,8 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     struct fault fault = {0, 0};
     struct sbx_job *job = &waiting->job;
     struct iovec parts[] = {{job, sizeof *job}, {waiting->blob, job->blob_len}};
+    cpus_take(worker, slot);
+    job->limits.cpu = slot->cpu ? 1 + slot->cpu->number : 0;
     slot->job = *job;
     slot->held_by = 0;
     slot->reason = 0;
@@ -124,6 +126,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
         if (!fault.step)
             fail(&fault, SBX_STEP_BLOB);
         result_send_unstarted(worker, job, SBX_REASON_SETUP, fault);
+        cpus_give_back(slot);
         slot_retire(worker, slot);
         return;
     }

@@ -51,8 +51,15 @@ struct slot {
     uint64_t deadline_ns; /* wall limit, or the limit of building and resetting */
     uint64_t next_cpu_ns; /* when the CPU limit can be reached at the earliest */
     uint64_t cpu_ns;      /* of the job, when it was last looked at */
+    struct cpu *cpu;      /* the job's own; NULL without dedicated_cpus */
     uint64_t retry_at_ns;
     unsigned failures; /* in a row, of building */
+};
+
+/* A processor that jobs have to themselves. */
+struct cpu {
+    unsigned number;
+    unsigned jobs; /* 0 or 1; see cpus_take() */
 };
 
 /* A job that waits for a slot. */
@@ -76,6 +83,8 @@ struct worker {
     int epoll;
     int keeper;
     unsigned cpus;
+    unsigned cpu_count; /* and of those that jobs have to themselves */
+    struct cpu *cpu;
     bool recycles;
     bool stopping;
     bool orphaned;          /* the keeper is dead */
@@ -103,6 +112,12 @@ int worker_root(const struct worker *worker, uint64_t id);
 /* Sends one message to sandboxd, which always reads. */
 void worker_send(struct worker *worker, const struct iovec *parts, size_t count,
                  const struct fds *fds);
+
+/* ---- cpus.c ---- */
+
+int cpus_find(struct worker *worker);
+void cpus_take(struct worker *worker, struct slot *slot);
+void cpus_give_back(struct slot *slot);
 
 /* ---- life.c ---- */
 

@@ -98,7 +98,7 @@ _LIMITS: Final = (
     ("disk_inodes", "I"),
     ("processes", "I"),
     ("open_files", "I"),
-    ("reserved", "I"),
+    ("cpu", "I"),
 )
 LIMIT_NAMES: Final = tuple(name for name, _ in _LIMITS[:-1])
 

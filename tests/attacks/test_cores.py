@@ -1,4 +1,4 @@
-"""Attacks by watching what another job does to a processor's core."""
+"""Attacks on a job by the processor it runs on."""
 
 import ctypes
 import errno
@@ -10,7 +10,9 @@ import pytest
 from sandboxd_client import Client, JobHandle
 from support import host, invariants
 from support.daemon import Daemon, running
-from support.jobs import SECOND, job
+from support.jobs import SECOND, job, run_ok
+from support.programs import report
+from support.warm import python
 
 PR_SCHED_CORE, PR_SCHED_CORE_GET = 62, 0
 # Of a kernel that was built without it, and of a machine on which no hardware threads share a core.
@@ -79,3 +81,44 @@ def check_cookies(daemon: Daemon) -> None:
     assert second
     assert first != second
     assert not outside & {first, second}
+
+
+CHOOSE = """
+import errno, os
+print(os.sched_getaffinity(0))
+try:
+    os.sched_setaffinity(0, range(1024))
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+def test_a_processor_of_its_own(require_sandbox: None) -> None:
+    """P16: with dedicated_cpus each job runs on one processor, which no other job has, and EPERM is
+    the answer to every choice, of another and of its own."""
+    cpus = os.sched_getaffinity(0)
+    with running(jobs=len(cpus), dedicated_cpus=True) as daemon, Client(daemon.socket) as client:
+        waiting = [client.start(**job("show_cpus", stdin_stream=True)) for _ in range(1, len(cpus))]
+        invariants.await_running(client, len(waiting))
+        tried = run_ok(client, "move_cpus")
+        assert (tried.pop("given"), tried.pop("count"), tried.pop("moved")) == ("ok", "1", "0")
+        assert set(tried.values()) == {"EPERM"}
+        seen = [run_ok(client, "show_cpus")]
+        for started in waiting:
+            started.close_stdin()
+            seen.append(report(started.wait().stdout))
+        assert {found["count"] for found in seen} == {"1"}
+        assert sorted(int(found["cpu"]) for found in seen) == sorted(cpus)
+        given, refused = python(client, CHOOSE).stdout.splitlines()
+        assert given in {b"{%d}" % cpu for cpu in cpus}
+        assert refused == b"EPERM"
+
+
+def test_more_jobs_than_processors(require_sandbox: None) -> None:
+    """P16: sandboxd does not start where it would have to break that promise."""
+    many = len(os.sched_getaffinity(0)) + 1
+    with (
+        pytest.raises(RuntimeError, match=r"dedicated_cpus: .* set jobs"),
+        running(jobs=many, dedicated_cpus=True),
+    ):
+        pass

@@ -1,14 +1,16 @@
 """What an attack takes from an innocent job beside it: nothing of its result, and of the processors
 no more than its share."""
 
+import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from sandboxd_client import Client, Result
-from support import invariants
-from support.daemon import Daemon
+from support import host, invariants
+from support.daemon import Daemon, running
 from support.jobs import MS, SECOND, job, run
 from support.programs import report
 
@@ -39,6 +41,15 @@ def attacker(daemon: Daemon) -> Iterator[Client]:
         yield attacker
 
 
+@pytest.fixture(scope="module")
+def dedicated() -> Iterator[Daemon]:
+    cpus = len(os.sched_getaffinity(0))
+    if cpus < 2:
+        pytest.skip("there is one processor, for the attack and for its neighbour")
+    with running(jobs=cpus, dedicated_cpus=True) as daemon:
+        yield daemon
+
+
 def compare(client: Client, attacker: Client, alone: Result, attack: dict[str, Any]) -> None:
     started = attacker.start(**attack)
     invariants.await_running(client, 2)  # The neighbour that every test has is the other.
@@ -57,6 +68,32 @@ def test_beside_an_attack(
     """P1, P5, P11: the neighbour has its result, is charged its own CPU time (within 10 % and
     10 ms), and gets its share of the processors."""
     compare(client, attacker, alone, job(name, *args, limits=PATIENT))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_stays_on_its_processor(dedicated: Daemon, name: str) -> None:
+    """P1, P5, P11: with dedicated_cpus no process or thread of it comes to the neighbour's
+    processor, so that also by the clock the neighbour's time is its own (`make bench`)."""
+    with Client(dedicated.socket) as client, Client(dedicated.socket) as attacker:
+        attack = attacker.start(**job(name, *ATTACKS[name], limits=PATIENT))
+        invariants.await_running(client, 1)
+        result = run(client, "show_cpus")
+        seen = [cpus for _ in range(50) for cpus in processors(dedicated, name)]
+        attack.cancel()
+    assert len(seen) > 50, "one process is no attack"
+    (own,) = {frozenset(cpus) for cpus in seen}
+    assert len(own) == 1
+    assert int(report(result.stdout)["cpu"]) not in own
+
+
+def processors(daemon: Daemon, name: str) -> Iterator[set[int]]:
+    """Those that each process and thread of this program may use."""
+    for pid in host.descendants(daemon.pid):
+        # They end, and are started again, all the time.
+        with contextlib.suppress(OSError):
+            if host.name(pid) == name:
+                for thread in os.listdir(f"/proc/{pid}/task"):
+                    yield os.sched_getaffinity(int(thread))
 
 
 def test_beside_a_flood_of_sessions(client: Client, attacker: Client, alone: Result) -> None:

@@ -39,6 +39,7 @@ readonly = {readonly}
 max_limits.output_bytes = {output}
 state_directory = "{state}"
 detect_at_start = false
+dedicated_cpus = {dedicated}
 """
 
 
@@ -129,7 +130,9 @@ class Daemon:
 
 
 @contextmanager
-def private_daemon(jobs: int = 0, spares: int = 0, group: Path | None = None) -> Iterator[Daemon]:
+def private_daemon(
+    jobs: int = 0, spares: int = 0, group: Path | None = None, *, dedicated: bool = False
+) -> Iterator[Daemon]:
     """Start sandboxd, wait until it is ready, and stop it at the end.
 
     `group` is a cgroup directory the daemon is started in.
@@ -143,6 +146,7 @@ def private_daemon(jobs: int = 0, spares: int = 0, group: Path | None = None) ->
             spares=spares,
             readonly=json.dumps([*Config().readonly_directories(), str(programs())]),
             output=OUTPUT_LIMIT,
+            dedicated=str(dedicated).lower(),
             state=directory / "state",
         )
         (directory / "sandboxd.toml").write_text(config)

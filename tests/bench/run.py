@@ -22,6 +22,7 @@ import exact
 import footprint
 import functions
 import functions_store
+import neighbour
 import peers
 import rest
 import speed
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 PARTS = (
     "speed", "peers", "wall", "cpu", "memory", "idle", "left", "stream", "rest", "clients", "store",
-    "functions",
+    "functions", "neighbour",
 )  # fmt: skip
 WITH_DAEMON = {
     "wall": exact.wall_limit,
@@ -49,6 +50,7 @@ ON_ITS_OWN = {
     "left": footprint.left_behind,
     "store": functions_store.measure,
     "functions": functions.measure,
+    "neighbour": neighbour.measure,
 }
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 BENCH = Path(__file__).resolve().parent
 BUILD = BENCH / "build"
-JAILED = ("true", "sleep", "touch", "flood", "burn")
+OWN = ("true", "sleep", "touch", "flood", "burn")
+ATTACKS = ("fixed_work", "fork_bomb", "fork_bomb_setsid", "respawn", "spin")
+JAILED = OWN + ATTACKS
 FLAGS = ("-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wmissing-prototypes")
 
 # A measuring program that hangs is a failure, not a reason to wait for ever.
@@ -32,8 +34,9 @@ def build_all() -> None:
     BUILD.mkdir(mode=0o755, exist_ok=True)
     for name in ("floor", "load", "stream"):
         _compile(BENCH / f"{name}.c", ())
-    for name in JAILED:
-        _compile(BENCH / "programs" / f"{name}.c", ("-static", "-pthread"))
+    for directory, names in (BENCH, OWN), (BENCH.parent / "attacks", ATTACKS):
+        for name in names:
+            _compile(directory / "programs" / f"{name}.c", ("-static", "-pthread"))
     _compile(BENCH / "programs" / "filter.c", ("-lseccomp",))
     (BUILD / "filter.bpf").write_bytes(run([str(BUILD / "filter")]))
 

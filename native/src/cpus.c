@@ -1,0 +1,42 @@
+/*
+ * Which processor is whose, where each job has one of its own (dedicated_cpus).
+ *
+ * Theory of operation. The worker says in a job's message which processor it is; the prepared
+ * process keeps to it (affinity.c). It is free again with the job's result, or with the slot.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stdlib.h>
+
+#include "worker.h"
+
+int cpus_find(struct worker *worker) {
+    cpu_set_t ours;
+    if (!worker->config->dedicated_cpus)
+        return 0;
+    if (sched_getaffinity(0, sizeof ours, &ours) < 0)
+        return -1;
+    worker->cpu = calloc((size_t)CPU_COUNT(&ours), sizeof *worker->cpu);
+    for (unsigned number = 0; worker->cpu && number < CPU_SETSIZE; number++)
+        if (CPU_ISSET(number, &ours))
+            worker->cpu[worker->cpu_count++].number = number;
+    return worker->cpu ? 0 : -1;
+}
+
+/* The one with the fewest jobs: none but for what runs between the two stages of another job, as a
+ * held slot keeps no processor. */
+void cpus_take(struct worker *worker, struct slot *slot) {
+    struct cpu *best = worker->cpu;
+    for (unsigned i = 0; i < worker->cpu_count; i++)
+        if (worker->cpu[i].jobs < best->jobs)
+            best = &worker->cpu[i];
+    slot->cpu = best;
+    if (best)
+        best->jobs++;
+}
+
+void cpus_give_back(struct slot *slot) {
+    if (slot->cpu)
+        slot->cpu->jobs--;
+    slot->cpu = NULL;
+}
