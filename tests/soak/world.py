@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import contextlib
 import io
 import tarfile
@@ -44,7 +45,12 @@ class World:
 @contextlib.contextmanager
 def prepared(kept: int) -> Iterator[World]:
     """All of it, with ``kept`` ended executions at most."""
-    settings = {"executions_count": kept, "executions_bytes": 64 * MIB}
+    settings = {
+        # Some of the jobs sleep, and nobody shall wait for these.
+        "jobs": max(2, len(os.sched_getaffinity(0))),
+        "executions_count": kept,
+        "executions_bytes": 64 * MIB,
+    }
     with (
         daemons.running(**settings) as daemon,
         gateways.running(daemon.socket, pifop={"plain_http": True}) as gateway,
