@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import contextlib
 import io
+import os
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
