@@ -258,8 +258,7 @@ class Engine:
             self.finish(job, unfinished(job))
 
         self._active[job.stage_id] = ended
-        if not job.cancel_reason:  # Else that has been sent already.
-            self.kill(job, wire.REASON_CANCELLED)
+        self.kill(job, wire.REASON_CANCELLED)  # Where it was killed already, without effect.
 
     # -- the helper's events -----------------------------------------------------------------
 

@@ -195,10 +195,10 @@ class StagedJob:
         flags: int,
     ) -> Result:
         job = self._job
+        if self._sink is not None and job.spec.stream and not job.cancel_reason and not job.stopped:
+            self._sink.stage_started(name)  # This may find out that the client has gone.
         if job.cancel_reason or job.stopped:
             return results.cancelled("the job was cancelled between its stages")
-        if self._sink is not None and job.spec.stream:
-            self._sink.stage_started(name)
         call = _Call(self, stage, limits, files, flags)
         call.send(ends.for_job())
         pumps = self._pumps(ends, limits)

@@ -256,6 +256,33 @@ def test_disconnect_cancels_the_job(client: Client, daemon: Daemon, method: str)
     assert watch.seconds < ANSWER_S
 
 
+def test_disconnect_with_the_first_word(client: Client, daemon: Daemon) -> None:
+    """A4: nor does it live on when its client goes away while it is told that the job begins."""
+    before = invariants.running_jobs(client)
+    forever = job("wait_forever", "pause", limits={"wall_time_ns": 60 * SECOND}, stream=True)
+    with on_one_processor(daemon.pid):  # So that the client goes before the daemon goes on.
+        for _ in range(100):
+            with RawConnection(daemon.socket) as leaving:
+                leaving.request(1, "job.start", **forever)
+                assert leaving.sock.recv(1)
+    watch = Stopwatch()
+    invariants.await_running(client, before)
+    assert watch.seconds < ANSWER_S
+
+
+@contextlib.contextmanager
+def on_one_processor(other: int) -> Iterator[None]:
+    """Both processes."""
+    before = {pid: os.sched_getaffinity(pid) for pid in (0, other)}
+    try:
+        for pid, cpus in before.items():
+            os.sched_setaffinity(pid, {min(cpus)})
+        yield
+    finally:
+        for pid, cpus in before.items():
+            os.sched_setaffinity(pid, cpus)
+
+
 def test_disconnect_while_queued(strict: Daemon) -> None:
     """A4, A6: a queued job of a client that goes away is never run."""
     with Client(strict.socket) as client:
