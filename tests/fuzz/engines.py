@@ -16,7 +16,7 @@ from fuzz import targets
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "fuzz"
 WORK = ROOT / "build" / "fuzzing"
-IN_C = ("worker", "message", "job", "glob")
+IN_C = ("worker", "message", "job", "glob", "tree")
 IN_PYTHON = tuple(targets.TARGETS)
 # An input that takes longer than this is a finding.
 _TIMEOUT_S = 20
