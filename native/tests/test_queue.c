@@ -15,8 +15,11 @@ static struct worker worker;
 /* Every slot but the first is ready, and fresh, for jobs that want nothing special. */
 static void begin(void) {
     config = (struct config){.slots = 2};
-    for (unsigned i = 0; i < SLOTS; i++)
-        slots[i] = (struct slot){.index = i, .state = i ? SLOT_IDLE : SLOT_EMPTY};
+    memset(slots, 0, sizeof slots);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        slots[i].index = i;
+        slots[i].state = i ? SLOT_IDLE : SLOT_EMPTY;
+    }
     memset(waiting, 0, sizeof waiting);
     worker = (struct worker){.config = &config,
                              .slot = slots,

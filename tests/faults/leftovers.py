@@ -79,9 +79,9 @@ def _change(old: object, new: object) -> str:
 
 
 def _descriptors(pid: int) -> list[str]:
-    """Without what is another in each life: the group's name, the directory of the log."""
-    texts = host.descriptors(pid)
-    return [re.sub(r"/tmp/sandboxd-test-.*/|sandboxd-[0-9]+", "OWN", text) for text in texts]
+    """Without what is another in each life: the groups' names, the directory of the log."""
+    own = r"/tmp/sandboxd-test-.*/|sandboxd-[0-9]+|run-r[0-9a-f]+\.scope"
+    return [re.sub(own, "OWN", text) for text in host.descriptors(pid)]
 
 
 def settle_as(before: Rest | None, daemon: Daemon, client: Client, state: Path) -> Rest:

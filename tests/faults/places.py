@@ -39,10 +39,13 @@ def mounted(*mounts: tuple[str | Path, str]) -> tuple[str, ...]:
     return ("sh", "-ec", "\n".join([*lines, 'exec "$@"']), "sh")
 
 
-def entered(group: Sequence[Path]) -> tuple[str, ...]:
-    """A command that enters these cgroups, and executes what follows it."""
-    lines = [f"echo $$ > {path}/cgroup.procs" for path in group]
-    return ("sh", "-ec", "\n".join([*lines, 'exec "$@"']), "sh")
+def entered(group: Path) -> tuple[str, ...]:
+    """A command that enters this cgroup, and executes what follows it."""
+    if group.suffix == ".scope":
+        # It goes with its last process, but not in the same moment.
+        script = 'systemctl --quiet stop "$0" 2>/dev/null || :; exec systemd-run --scope "$@"'
+        return ("sh", "-ec", script, group.name, "-qpDelegate=yes", f"--unit={group.name}", "--")
+    return ("sh", "-ec", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh")
 
 
 @contextlib.contextmanager
@@ -101,10 +104,13 @@ def without_inodes(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cgroup(controller: str) -> Iterator[Path]:
-    """A cgroup below the test's own, in which a daemon can have its own; removed with it."""
-    parent = next(
-        hierarchy.own for hierarchy in find_hierarchies() if controller in hierarchy.controllers
-    )
+    """A cgroup below the test's own, in which a daemon can have its own; removed with it. Of v2 a
+    scope, which is made when it is entered, and goes when all have left it."""
+    hierarchies = find_hierarchies()
+    parent = next((item.own for item in hierarchies if controller in item.controllers), None)
+    if parent is None:
+        yield Path("/sys/fs/cgroup/system.slice", f"sandboxd-test-{os.getpid()}.scope")
+        return
     group = parent / f"sandboxd-test-{os.getpid()}"
     group.mkdir()
     try:

@@ -63,7 +63,7 @@ def await_ok(client: Client, seconds: float = 20) -> None:
 
 def test_no_processes(where: Path) -> None:
     """Slots cannot be made, nor threads: what needs them says so, and works again when they can."""
-    with cgroup("pids") as group, running(where, entered([group])) as daemon:
+    with cgroup("pids") as group, running(where, entered(group)) as daemon:
         with Client(daemon.socket) as client:
             client.create_function("echo", "python", code=ECHO)
             limit, used = (group / name for name in limit_files("pids"))
@@ -81,7 +81,7 @@ def test_no_memory_for_the_daemon(where: Path) -> None:
     """The kernel kills it, or the helper: what was acknowledged is there at the next start."""
     with cgroup("memory") as group:
         limit, used = (group / name for name in limit_files("memory"))
-        with running(where, entered([group])) as daemon:
+        with running(where, entered(group)) as daemon:
             with Client(daemon.socket) as client:
                 client.create_function("echo", "python", code=ECHO)
                 kept = [client.run_function("echo", n)["id"] for n in range(20)]
@@ -89,7 +89,7 @@ def test_no_memory_for_the_daemon(where: Path) -> None:
                 _hold_large_messages(daemon)
                 limit.write_text("-1" if V1 else "max")
             alive = daemon.process.poll() is None
-        with running(where, entered([group])) as second, Client(second.socket) as client:
+        with running(where, entered(group)) as second, Client(second.socket) as client:
             rows = client.executions_by_id(kept)["executions"]
             assert {row["id"] for row in rows} == set(kept)
             for id in kept:
