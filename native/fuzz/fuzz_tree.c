@@ -32,15 +32,28 @@ enum {
 static const char *const places[PLACES] = {"work", "tmp", "shm"};
 /* Few, so that they meet; and those that have broken others. */
 static const char *const words[] = {
-    "a", "b", "c", "*", "-rf", "\n", "...", ".a", "\xff", "a b", "\\",
-    "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
-    "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
+    "a",
+    "b",
+    "c",
+    "*",
+    "-rf",
+    "\n",
+    "...",
+    ".a",
+    "\xff",
+    "a b",
+    "\\",
+    "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
+    "nnnnnn"
+    "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
+    "nnnnnn"
     "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn",
 };
 static const char *const targets[] = {
     "a", "..", ".", "/", "../../outside/secret", "../../outside", "/proc/self/root", "", "b/c",
 };
-static const char *const patterns[][3] = {{"**"}, {"*"}, {"a/**", "b"}, {"**/a"}, {"[a-c]*", "*/*"}};
+static const char *const patterns[][3] = {
+    {"**"}, {"*"}, {"a/**", "b"}, {"**/a"}, {"[a-c]*", "*/*"}};
 
 static char base[PATH_MAX / 2];
 static struct root root = {.last_pid = -1, .tmpfs = -1, .null = -1};
@@ -155,8 +168,8 @@ static void make_deep(struct input *input, struct place at) {
 static void make_socket(struct place at) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     autoclose int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int len = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", at.dir,
-                       at.name);
+    int len =
+        snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", at.dir, at.name);
     if (sock >= 0 && len < (int)sizeof address.sun_path)
         (void)bind(sock, (const struct sockaddr *)&address, sizeof address);
 }
@@ -255,8 +268,8 @@ static void collect(struct input *input) {
         openat(pristine.place[PLACE_WORK], ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
     struct stat st;
     FUZZ_CHECK(out >= 0 && work >= 0);
-    bool whole = collect_files(work, out, patterns[take_byte(input) % COUNT(patterns)],
-                               COLLECT_BYTES) == 0;
+    bool whole =
+        collect_files(work, out, patterns[take_byte(input) % COUNT(patterns)], COLLECT_BYTES) == 0;
     FUZZ_CHECK(fstat(out, &st) == 0);
     if (!st.st_size)
         return;
@@ -271,7 +284,8 @@ static void check_outside(void) {
     struct stat st;
     autoclose int file = openat(outside, "secret", O_RDONLY | O_CLOEXEC);
     FUZZ_CHECK(file >= 0 && fstat(file, &st) == 0 && st.st_nlink == 1 && st.st_mode == 0100644);
-    FUZZ_CHECK(read(file, data, sizeof data) == sizeof SECRET && !memcmp(data, SECRET, sizeof SECRET));
+    FUZZ_CHECK(read(file, data, sizeof data) == sizeof SECRET &&
+               !memcmp(data, SECRET, sizeof SECRET));
     FUZZ_CHECK(fstat(outside, &st) == 0 && st.st_nlink == 2 && st.st_mode == 040755);
 }
 
@@ -286,7 +300,8 @@ static void check_clean(void) {
         for (const struct dirent *entry; (entry = readdir(dir));)
             FUZZ_CHECK(!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."));
         (void)closedir(dir);
-        FUZZ_CHECK(fstat(pristine.place[i], &st) == 0 && flistxattr(pristine.place[i], NULL, 0) == 0);
+        FUZZ_CHECK(fstat(pristine.place[i], &st) == 0 &&
+                   flistxattr(pristine.place[i], NULL, 0) == 0);
         FUZZ_CHECK((st.st_mode & 07777) == (i == PLACE_WORK ? 0755 : 01777));
         FUZZ_CHECK(st.st_uid == (i == PLACE_WORK ? JOB_UID : INIT_UID));
     }

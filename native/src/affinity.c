@@ -2,8 +2,8 @@
  * Keeps a process, and all that comes of it, on one processor.
  *
  * Theory of operation. Affinity is inherited; what is left is to take the right to choose another
- * one, by a filter on top of init's, as in locks.c. A cpuset would do the same, but the kernel takes
- * locks of the whole machine to change one.
+ * one, by a filter on top of init's, as in locks.c. A cpuset would do the same, but the kernel
+ * takes locks of the whole machine to change one.
  */
 #define _GNU_SOURCE
 #include <linux/filter.h>

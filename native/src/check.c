@@ -92,27 +92,38 @@ static void try_kernel(struct finding *finding) {
         finding->error = -1;
 }
 
+/* A line of a uid_map: the first id inside, the first outside, how many. */
+static bool read_range(const char *line, unsigned long ret[3]) {
+    char *end;
+    for (int i = 0; i < 3; i++, line = end) {
+        ret[i] = strtoul(line, &end, 10);
+        if (end == line)
+            return false;
+    }
+    return true;
+}
+
 /* The middle of the last range of ids that our namespace has, of which any three do for a trial:
  * far from every account. 0 where there are none beside our own. */
 static unsigned trial_id(const char *map) {
     char text[16384];
-    unsigned first = 0, outside = 0, count = 0;
+    unsigned long range[3] = {0, 0, 0};
     autoclose int fd = open(map, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
     text[n < 0 ? 0 : n] = '\0';
     for (const char *line = text; line && *line; line = strchr(line, '\n'), line += line != NULL)
-        if (sscanf(line, "%u %u %u", &first, &outside, &count) != 3)
+        if (!read_range(line, range))
             return 0;
-    return count < 3 ? 0 : first + count / 2 - 1;
+    return range[2] < 3 ? 0 : (unsigned)(range[0] + range[2] / 2 - 1);
 }
 
 /* Whether the ids we see are not the host's. */
 static bool in_user_namespace(void) {
     char line[64];
-    unsigned first = 0, outside = 0, count = 0;
+    unsigned long range[3];
     if (!read_line("/proc/self/uid_map", line, sizeof line))
         return false;
-    return sscanf(line, "%u %u %u", &first, &outside, &count) == 3 && count != UINT32_MAX;
+    return read_range(line, range) && range[2] != UINT32_MAX;
 }
 
 static void try_capabilities(struct finding *finding) {

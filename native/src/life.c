@@ -52,8 +52,8 @@ void slot_close_output(struct slot *slot) {
     }
 }
 
-/* It ends by itself, soon, unless somebody has stopped it. Killed in the wrong moment it would leave
- * an init that nobody knows and waits for. */
+/* It ends by itself, soon, unless somebody has stopped it. Killed in the wrong moment it would
+ * leave an init that nobody knows and waits for. */
 void slot_await_builder(struct slot *slot) {
     if (slot->builder <= 0)
         return;

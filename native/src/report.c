@@ -8,7 +8,7 @@ static const char *const step_names[] = {
 };
 
 static const char *const step_hints[] = {
-#define STEP_HINT(name, text, hint) hint,
+#define STEP_HINT(name, text, hint) (hint),
     SBX_STEPS(STEP_HINT)
 #undef STEP_HINT
 };

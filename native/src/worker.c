@@ -336,7 +336,8 @@ int worker_run(const struct config *config, int sock, int keeper) {
     worker.recycles = cgroup_recycles(config);
     worker.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (worker.epoll < 0 || fcntl(sock, F_SETFL, O_NONBLOCK) < 0 || make_queue(&worker) < 0 ||
-        make_slots(&worker) < 0 || cpus_find(&worker) < 0 || worker_watch(&worker, sock, EPOLLIN, FROM_DAEMON, NULL) < 0 ||
+        make_slots(&worker) < 0 || cpus_find(&worker) < 0 ||
+        worker_watch(&worker, sock, EPOLLIN, FROM_DAEMON, NULL) < 0 ||
         worker_watch(&worker, keeper, EPOLLIN, FROM_KEEPER, NULL) < 0)
         return 1;
     say_hello(&worker);

@@ -19,7 +19,8 @@ struct slot {
     uint32_t generation; /* tells events of an earlier life of this slot */
     pid_t builder;
     int sock, init_pidfd;
-    pid_t job_pid; /* of the prepared process, then of the program */
+    pid_t job_pid;     /* of the prepared process, then of the program */
+    unsigned failures; /* in a row, of building */
     int output_fd[2], writer_fd[2];
     int tmpfs, network;
     int shared_fd;       /* the memory `shared` is in */
@@ -39,21 +40,20 @@ struct slot {
     bool for_warm;      /* one of those in which an interpreter waits, for programs that want it */
     bool warm;          /* and it does */
     bool lo_up;
-    bool active; /* a job is in it and has not been reported */
+    bool active;            /* a job is in it and has not been reported */
+    enum sbx_reason reason; /* why the job was killed; 0 while it was not */
     uint32_t disk_inodes;
     uint64_t disk_bytes;
     uint64_t idle_ns; /* since when it is idle, or empty */
 
-    struct sbx_job job;     /* that job */
-    enum sbx_reason reason; /* why it was killed; 0 while it was not */
-    uint64_t started_ns;    /* when the job message was sent */
+    struct sbx_job job;  /* that job */
+    uint64_t started_ns; /* when the job message was sent */
     uint64_t killed_ns;
     uint64_t deadline_ns; /* wall limit, or the limit of building and resetting */
     uint64_t next_cpu_ns; /* when the CPU limit can be reached at the earliest */
     uint64_t cpu_ns;      /* of the job, when it was last looked at */
     struct cpu *cpu;      /* the job's own; NULL without dedicated_cpus */
     uint64_t retry_at_ns;
-    unsigned failures; /* in a row, of building */
 };
 
 /* A processor that jobs have to themselves. */
