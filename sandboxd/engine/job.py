@@ -71,6 +71,7 @@ class Job:
         "done",
         "flags",
         "held",
+        "killed_id",
         "limits",
         "line",
         "memory",
@@ -111,6 +112,7 @@ class Job:
         self.run_in_task: Callable[[], None] | None = None
         self.state = WAITING
         self.stage_id = 0  # The helper's job that runs now.
+        self.killed_id = 0  # The last that the helper was told to kill.
         self.started_ns = 0
         self.cancel_reason = ""
         self.stopped = False  # No further program of it is to run; see `Engine.stop`.

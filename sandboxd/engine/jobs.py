@@ -131,6 +131,7 @@ class Engine:
 
     def kill(self, job: Job, reason: int) -> None:
         """Have the helper kill what runs of the job now."""
+        job.killed_id = job.stage_id
         self.control(wire.MSG_KILL, job.stage_id, reason)
 
     def control(self, kind: int, job_id: int, value: int = 0) -> None:
@@ -258,7 +259,8 @@ class Engine:
             self.finish(job, unfinished(job))
 
         self._active[job.stage_id] = ended
-        self.kill(job, wire.REASON_CANCELLED)  # Where it was killed already, without effect.
+        if job.killed_id != job.stage_id:
+            self.kill(job, wire.REASON_CANCELLED)
 
     # -- the helper's events -----------------------------------------------------------------
 
