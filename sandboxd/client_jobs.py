@@ -1,5 +1,6 @@
 """The jobs of one connection: the ones it waits for and the ones it has started."""
 
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
@@ -74,7 +75,7 @@ class ConnectionJobs:
     """The jobs of one connection. They are cancelled when it closes."""
 
     def __init__(self, connection: "Connection", engine: Engine) -> None:
-        self.connection = connection
+        self._connection = weakref.ref(connection)  # Which owns this.
         self.engine = engine
         self.live: set[Job] = set()
         self._started: dict[str, StartedJob] = {}
@@ -82,6 +83,14 @@ class ConnectionJobs:
         self._kept_bytes = 0
         self._told: deque[str] = deque()
         self._next = 1
+
+    @property
+    def connection(self) -> "Connection":
+        """Raises ReferenceError when it is gone; whoever asks has it."""
+        connection = self._connection()
+        if connection is None:
+            raise ReferenceError("the connection is gone")
+        return connection
 
     def abandon_all(self) -> None:
         """The connection is gone: nobody wants to know how its jobs end."""

@@ -90,6 +90,7 @@ class Connection:
         self.passed.close()
         self.server.buffered -= self._buffered
         self._out.clear()
+        self._nursery = None  # Whose tasks know this connection.
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
 

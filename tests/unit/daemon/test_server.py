@@ -1,7 +1,9 @@
 """Accepting and refusing clients, and what happens to all of them at the end."""
 
+import gc
 import os
 import socket
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -46,6 +48,22 @@ async def test_clients_come_and_go(server: Server, path: str, peer: Peer) -> Non
         await trio.testing.wait_all_tasks_blocked()
     assert not server.connections
     assert not server._by_uid
+
+
+async def test_a_closed_connection_needs_no_garbage_collector(
+    server: Server, path: str, peer: Peer
+) -> None:
+    """It comes seldom, and what clients that come and go leave would grow until then."""
+    client = connect(path)
+    await client.call("server.health")
+    (connection,) = map(weakref.ref, server.connections)
+    gc.disable()
+    try:
+        client.sock.close()
+        await trio.testing.wait_all_tasks_blocked()
+        assert connection() is None
+    finally:
+        gc.enable()
 
 
 async def test_too_many_of_one_user(server: Server, path: str, peer: Peer) -> None:
