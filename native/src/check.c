@@ -183,26 +183,14 @@ static void try_apparmor(struct finding *finding) {
     tell(finding, "%s", finding->error ? "restricted for unprivileged users" : "not restricted");
 }
 
-static int write_map(const char *process, const char *name, const char *map) {
-    char path[64];
-    (void)snprintf(path, sizeof path, "/proc/%s/%s", process, name);
-    autoclose int fd = open(path, O_WRONLY | O_CLOEXEC);
-    return fd < 0 || write(fd, map, strlen(map)) < 0 ? -1 : 0;
-}
-
-/* The child of try_user_mapping, in the new namespace: waits for its maps, then uses them. */
-_Noreturn static void use_mapping(int go) {
-    char byte;
-    if (read(go, &byte, 1) != 1)
-        _exit(1);
-    _exit(setresgid(JOB_UID, JOB_UID, JOB_UID) < 0 || setresuid(JOB_UID, JOB_UID, JOB_UID) < 0);
-}
-
 static int map_three(const char *process, const char *name, unsigned id) {
+    char path[64];
     char map[128];
+    (void)snprintf(path, sizeof path, "/proc/%s/%s", process, name);
     (void)snprintf(map, sizeof map, "%d %u 1\n%d %u 1\n%d %u 1\n", INIT_UID, id, JOB_UID, id + 1,
                    GUEST_UID, id + 2);
-    return write_map(process, name, map);
+    autoclose int fd = open(path, O_WRONLY | O_CLOEXEC);
+    return fd < 0 || write(fd, map, strlen(map)) < 0 ? -1 : 0;
 }
 
 static int map_users(pid_t pid) {
@@ -213,37 +201,36 @@ static int map_users(pid_t pid) {
     return map_three(process, "gid_map", trial_id("/proc/self/gid_map"));
 }
 
-static void try_user_mapping(struct finding *finding) {
+static int become(uid_t id) {
+    return setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0 ? -1 : 0;
+}
+
+/* Runs a trial in namespaces that have the users of a slot: a map of our own root would need a
+ * capability (CAP_SETFCAP, Linux 5.12) that no slot does. */
+static void try_in(int flags, void (*trial)(struct finding *finding), struct finding *finding) {
     int go[2];
-    int status = 0;
+    char byte;
     MUST(pipe2(go, O_CLOEXEC), "pipe");
-    struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
+    struct clone_args args = {.flags = (unsigned)flags | CLONE_NEWUSER, .exit_signal = SIGCHLD};
     pid_t pid = sys_clone3(&args);
-    MUST(pid, "clone3");
+    MUST(pid, "clone3 with new namespaces");
     if (pid == 0) {
         (void)close(go[1]); /* so that the end of the parent ends the wait */
-        use_mapping(go[0]);
+        if (read(go[0], &byte, 1) == 1)
+            trial(finding);
+        _exit(0);
     }
     MUST(map_users(pid), "writing uid_map and gid_map");
     MUST(write(go[1], "g", 1), "write");
-    MUST(waitpid(pid, &status, 0), "waitpid");
-    tell(finding, "three users mapped");
-    if (status) {
-        errno = EPERM;
-        missing(finding, "setresuid in a user namespace");
-    }
+    MUST(waitpid(pid, NULL, 0), "waitpid");
 }
 
-/* Namespaces in which we are root; making files needs a mapped user. */
-static int become_root_in(int flags) {
-    char uid[32];
-    char gid[32];
-    (void)snprintf(uid, sizeof uid, "0 %u 1", geteuid());
-    (void)snprintf(gid, sizeof gid, "0 %u 1", getegid());
-    if (unshare(CLONE_NEWUSER | flags) < 0 || write_map("self", "setgroups", "deny") < 0)
-        return -1;
-    return write_map("self", "uid_map", uid) < 0 ? -1 : write_map("self", "gid_map", gid);
+static void use_mapping(struct finding *finding) {
+    MUST(become(JOB_UID), "setresuid in a user namespace");
+    tell(finding, "three users mapped");
 }
+
+static void try_user_mapping(struct finding *finding) { try_in(0, use_mapping, finding); }
 
 static int new_tmpfs(void) {
     autoclose int fs = sys_fsopen("tmpfs", FSOPEN_CLOEXEC);
@@ -253,8 +240,8 @@ static int new_tmpfs(void) {
     return sys_fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 }
 
-static void try_mount_api(struct finding *finding) {
-    MUST(become_root_in(CLONE_NEWNS), "making a user and a mount namespace");
+static void mount_trees(struct finding *finding) {
+    MUST(become(INIT_UID), "setresuid in a user namespace");
     autoclose int tmpfs = new_tmpfs();
     MUST(tmpfs, "fsopen and fsmount of a tmpfs");
     autoclose int tree =
@@ -269,6 +256,8 @@ static void try_mount_api(struct finding *finding) {
     tell(finding, "open_tree, fsopen, mount_setattr, move_mount");
 }
 
+static void try_mount_api(struct finding *finding) { try_in(CLONE_NEWNS, mount_trees, finding); }
+
 static void mount_proc(struct finding *finding) {
     autoclose int fs = sys_fsopen("proc", FSOPEN_CLOEXEC);
     MUST(fs, "fsopen");
@@ -278,23 +267,19 @@ static void mount_proc(struct finding *finding) {
 }
 
 static void try_proc(struct finding *finding) {
-    MUST(become_root_in(CLONE_NEWNS | CLONE_NEWPID), "making namespaces");
-    pid_t pid = fork(); /* only a child is in the new pid namespace */
-    MUST(pid, "fork");
-    if (pid == 0) {
-        mount_proc(finding);
-        _exit(0);
-    }
-    MUST(waitpid(pid, NULL, 0), "waitpid");
+    try_in(CLONE_NEWNS | CLONE_NEWPID, mount_proc, finding);
 }
 
-static void try_loopback(struct finding *finding) {
-    MUST(become_root_in(CLONE_NEWNET), "making a user and a net namespace");
+static void set_loopback_up(struct finding *finding) {
     autoclose int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     MUST(sock, "socket");
     struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
     MUST(ioctl(sock, SIOCSIFFLAGS, &request), "bringing lo up");
     tell(finding, "lo brought up");
+}
+
+static void try_loopback(struct finding *finding) {
+    try_in(CLONE_NEWNET, set_loopback_up, finding);
 }
 
 static int install_policy(void) {

@@ -1,6 +1,7 @@
 """systemd's own opinion of the units, and that what is left out is left out for a reason."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -137,3 +138,17 @@ def test_apparmor_understands_the_profile() -> None:
     profile = UNITS / "apparmor.d/sandboxd"
     done = subprocess.run([*command, profile], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "sandboxd\n"), done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a bounding set is root's to change")
+@pytest.mark.parametrize("bound", [True, False], ids=["of the unit", "of a shell"])
+def test_the_check_needs_no_more_capabilities_than_the_unit_gives(bound: bool) -> None:
+    kept = " ".join(settings("sandboxd.service")["CapabilityBoundingSet"]).lower().split()
+    only = ",".join(["-all", *(f"+{name.removeprefix('cap_')}" for name in kept)])
+    inside = ["setpriv", "--bounding-set", only, "--inh-caps=-all"] if bound else []
+    helper = REPOSITORY / "sandboxd/libexec/sandbox-helper"
+    done = subprocess.run([*inside, helper, "check"], capture_output=True, text=True, check=False)
+    found = [line.split("\t") for line in done.stdout.splitlines()]
+    assert len(found) > 20
+    assert [line for line in found if line[1:3] == ["missing", "required"]] == []
+    assert (done.returncode, done.stderr) == (0, "")
