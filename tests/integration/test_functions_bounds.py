@@ -47,7 +47,7 @@ def test_who_waits_does_not_keep_what_was_sent(daemon: Daemon) -> None:
         began = time.monotonic()
         for row in client.executions()["executions"]:
             client.delete_execution(row["id"])
-        assert time.monotonic() - began < 10  # Those that wait for a place end without it.
+        assert time.monotonic() - began < 30  # Those that wait for a place end without it.
         assert sorted(raw.message()[1] for _ in range(20)) == list(range(20))
 
 

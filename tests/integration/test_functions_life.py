@@ -57,12 +57,12 @@ def refused(expected: str, call: Any, /, *args: Any, **fields: Any) -> RequestEr
     return caught.value
 
 
-def await_running(client: Client, id: str, **caller: Any) -> None:
+def await_running(client: Client, id: str, *, said: bytes = b"begun\n", **caller: Any) -> None:
     """Until its program has said so and it is noted."""
     deadline = time.monotonic() + STARTED_S
     while True:
         row = client.execution(id, log=True, **caller)
-        if row["status"] == "running" and row["log"].startswith(b"begun\n"):
+        if row["status"] == "running" and row["log"].startswith(said):
             return
         assert time.monotonic() < deadline, row
         assert row["status"] != "ended", row
@@ -85,7 +85,7 @@ def with_input(client: Client) -> str:
 def is_running(client: Client) -> str:
     id = with_input(client)
     client.start_execution(id)
-    await_running(client, id)
+    await_running(client, id, said=b"begun\ndata\n")
     return id
 
 
@@ -344,11 +344,11 @@ def test_a_key_lowers_the_limits(client: Client) -> None:
     )
     client.create_function("use", "python", code=code, limits={"memory_bytes": 256 << 20})
     secret = client.create_key(
-        "small", "run", function="use", max_memory_bytes=48 << 20, max_time_ns=600_000_000
+        "small", "run", function="use", max_memory_bytes=48 << 20, max_time_ns=2_000_000_000
     )["secret"]
     for run in (client.call_function, client.run_function):
         more: dict[str, Any] = {} if run == client.call_function else {"wait": True}
-        big, slow = {"bytes": 128 << 20, "seconds": 0}, {"bytes": 1, "seconds": 1}
+        big, slow = {"bytes": 128 << 20, "seconds": 0}, {"bytes": 1, "seconds": 2.5}
         assert run("use", big, **more)["error"] is None
         assert run("use", slow, **more)["end_reason"] == "normal"
         answer = run("use", big, key=secret, limits={"memory_bytes": 512 << 20}, **more)
