@@ -28,8 +28,10 @@ if "SANDBOXD_TEST_WARM_SLOTS" in os.environ:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes some seconds; leave out with -m 'not slow'")
-    # A shell that starts the tests in the background has it ignored, and so would all they start.
+    # What a shell ignores in the background, and nohup, all that the tests start would ignore, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     if rootless.ACTIVE:
         rootless.connect_as_owner()
 
