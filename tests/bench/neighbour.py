@@ -81,4 +81,4 @@ def _attack(rpc: Rpc, attacker: Rpc, name: str) -> Any:
 
 
 def _running(rpc: Rpc) -> int:
-    return int(rpc.call("daemon.stats")["queue"]["running"])
+    return int(rpc.call("server.stats")["queue"]["running"])
