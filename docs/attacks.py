@@ -35,8 +35,8 @@ Made by `docs/attacks.py` from the tests; do not edit. Each case is run beside a
 after each one the daemon answers in normal time, the innocent job has its result, and processes,
 cgroups, mounts, namespaces, descriptors and files of the host are as before
 (`{SUITE}/conftest.py`). *both* modes: in recycled and in fresh sandboxes. A case with several tests
-has passed when all of them have; *not kept* marks what is not promised, shown by a test that would
-notice if it was kept.
+has passed when all of them have, *skipped* says how many could not run there; *not kept* marks what
+is not promised, shown by a test that would notice if it was kept.
 
 Run it, and write this page anew: `make attacks`.
 """
@@ -112,7 +112,11 @@ def verdict(names: list[str], found: dict[str, Outcome]) -> str:
     for word in ("FAILED", "not run", "not kept"):
         if word in words:
             return word
-    return "passed" if "passed" in words else "skipped"
+    if "passed" not in words:
+        return "skipped"
+    # Of whole tests: one that ran with some of its parameters says what it is there to say.
+    left_out = sum(found[name].words == {"skipped"} for name in names)
+    return f"passed, {left_out} skipped" if left_out else "passed"
 
 
 def modes(names: list[str], found: dict[str, Outcome]) -> str:

@@ -15,6 +15,12 @@ __attribute__((constructor)) static void ignore_broken_pipes(void) {
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
+void fuzz_make_directory(char *ret, size_t size) {
+    const char *tmp = getenv("TMPDIR");
+    int len = snprintf(ret, size, "%s/sandboxd-fuzz-XXXXXX", tmp ? tmp : "/tmp");
+    FUZZ_CHECK(len > 0 && (size_t)len < size && mkdtemp(ret));
+}
+
 unsigned fuzz_count_fds(void) {
     unsigned count = 0;
     for (int fd = 0; fd < SEEN_FDS; fd++)

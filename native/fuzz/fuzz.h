@@ -54,6 +54,8 @@ static inline uint64_t take_number(struct input *input) {
     return kind & 0x80 ? ~number : number;
 }
 
+/* Makes a directory for this run, where the tests put theirs. */
+void fuzz_make_directory(char *ret, size_t size);
 /* Descriptors that are open; what a target opens it must close. */
 unsigned fuzz_count_fds(void);
 /* A descriptor of some kind: a memfd, a pipe, a socket, … */

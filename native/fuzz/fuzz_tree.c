@@ -102,9 +102,7 @@ static void leave(void) {
 }
 
 static void begin(void) {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(base, sizeof base, "%s/sandboxd-fuzz-XXXXXX", tmp ? tmp : "/tmp");
-    FUZZ_CHECK(mkdtemp(base));
+    fuzz_make_directory(base, sizeof base);
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         fprintf(stderr, "this target needs root, for a mount namespace: %s\n", strerror(errno));
         exit(1);

@@ -107,9 +107,7 @@ static void remove_root(void) {
 }
 
 static void make_root(void) {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(root, sizeof root, "%s/sandboxd-fuzz-XXXXXX", tmp ? tmp : "/tmp");
-    FUZZ_CHECK(mkdtemp(root));
+    fuzz_make_directory(root, sizeof root);
     snprintf(work, sizeof work, "%s/work", root);
     FUZZ_CHECK(mkdir(work, 0755) == 0 && atexit(remove_root) == 0);
 }

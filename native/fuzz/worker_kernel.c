@@ -148,8 +148,8 @@ static void check(void) {
         active += world.worker->slot[i].active;
     }
     FUZZ_CHECK(world.worker->running == active);
-    for (unsigned i = 0; i < world.worker->cpu_count; i++)
-        taken += world.worker->cpu[i].jobs;
+    for (unsigned i = 0; i < world.worker->dedicated_count; i++)
+        taken += world.worker->dedicated[i].jobs;
     FUZZ_CHECK(taken == (world.worker->config->dedicated_cpus ? active : 0));
 }
 
@@ -269,7 +269,7 @@ static void leave(const struct worker *worker) {
     for (unsigned i = 0; i < worker->waiting_count; i++)
         fds_close(&worker->waiting[i].fds);
     (void)munmap(worker->waiting[0].blob, (size_t)worker->waiting_count * SBX_INLINE_BLOB);
-    free(worker->cpu);
+    free(worker->dedicated);
     (void)munmap(worker->waiting, worker->waiting_count * sizeof *worker->waiting);
     close_fd(&epoll);
 }

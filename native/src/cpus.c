@@ -16,20 +16,20 @@ int cpus_find(struct worker *worker) {
         return 0;
     if (sched_getaffinity(0, sizeof ours, &ours) < 0)
         return -1;
-    worker->cpu = calloc((size_t)CPU_COUNT(&ours), sizeof *worker->cpu);
-    for (unsigned number = 0; worker->cpu && number < CPU_SETSIZE; number++)
+    worker->dedicated = calloc((size_t)CPU_COUNT(&ours), sizeof *worker->dedicated);
+    for (unsigned number = 0; worker->dedicated && number < CPU_SETSIZE; number++)
         if (CPU_ISSET(number, &ours))
-            worker->cpu[worker->cpu_count++].number = number;
-    return worker->cpu ? 0 : -1;
+            worker->dedicated[worker->dedicated_count++].number = number;
+    return worker->dedicated ? 0 : -1;
 }
 
 /* The one with the fewest jobs: none but for what runs between the two stages of another job, as a
  * held slot keeps no processor. */
 void cpus_take(struct worker *worker, struct slot *slot) {
-    struct cpu *best = worker->cpu;
-    for (unsigned i = 0; i < worker->cpu_count; i++)
-        if (worker->cpu[i].jobs < best->jobs)
-            best = &worker->cpu[i];
+    struct cpu *best = worker->dedicated;
+    for (unsigned i = 0; i < worker->dedicated_count; i++)
+        if (worker->dedicated[i].jobs < best->jobs)
+            best = &worker->dedicated[i];
     slot->cpu = best;
     if (best)
         best->jobs++;

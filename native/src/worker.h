@@ -82,9 +82,9 @@ struct worker {
     int sock;
     int epoll;
     int keeper;
-    unsigned cpus;
-    unsigned cpu_count; /* and of those that jobs have to themselves */
-    struct cpu *cpu;
+    unsigned cpus;            /* of the machine */
+    unsigned dedicated_count; /* those that jobs have to themselves */
+    struct cpu *dedicated;
     bool recycles;
     bool stopping;
     bool orphaned;          /* the keeper is dead */

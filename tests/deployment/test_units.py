@@ -1,7 +1,6 @@
 """systemd's own opinion of the units, and that what is left out is left out for a reason."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -140,9 +139,10 @@ def test_apparmor_understands_the_profile() -> None:
     assert (done.returncode, done.stdout) == (0, "sandboxd\n"), done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a bounding set is root's to change")
 @pytest.mark.parametrize("bound", [True, False], ids=["of the unit", "of a shell"])
-def test_the_check_needs_no_more_capabilities_than_the_unit_gives(bound: bool) -> None:
+def test_the_check_needs_no_more_capabilities_than_the_unit_gives(
+    require_sandbox: None, bound: bool
+) -> None:
     kept = " ".join(settings("sandboxd.service")["CapabilityBoundingSet"]).lower().split()
     only = ",".join(["-all", *(f"+{name.removeprefix('cap_')}" for name in kept)])
     inside = ["setpriv", "--bounding-set", only, "--inh-caps=-all"] if bound else []
