@@ -135,22 +135,24 @@ static void check_slot(const struct slot *slot) {
     FUZZ_CHECK(empty == (slot->sock < 0));
     FUZZ_CHECK(!slot->active || slot->state == SLOT_RUNNING || slot->state == SLOT_DYING);
     FUZZ_CHECK(slot->state != SLOT_RUNNING || slot->active);
-    FUZZ_CHECK(!slot->cpu || slot->active);
+    FUZZ_CHECK(!slot->cpu || slot->active || slot->held_by);
+    FUZZ_CHECK(slot->cpu || !slot->active || !world.worker->config->dedicated_cpus);
     FUZZ_CHECK(!empty || (slot->init_pidfd < 0 && slot->tmpfs < 0 && slot->network < 0));
     FUZZ_CHECK(slot->init_pidfd < 0 || inode(slot->init_pidfd) == world.life[slot->index].pidfd);
     FUZZ_CHECK(slot->state != SLOT_DYING || world.life[slot->index].dead);
 }
 
 static void check(void) {
-    unsigned active = 0, taken = 0;
+    unsigned active = 0, having = 0, taken = 0;
     for (unsigned i = 0; i < world.worker->slot_count; i++) {
         check_slot(&world.worker->slot[i]);
         active += world.worker->slot[i].active;
+        having += world.worker->slot[i].cpu != NULL;
     }
     FUZZ_CHECK(world.worker->running == active);
     for (unsigned i = 0; i < world.worker->dedicated_count; i++)
-        taken += world.worker->dedicated[i].jobs;
-    FUZZ_CHECK(taken == (world.worker->config->dedicated_cpus ? active : 0));
+        taken += world.worker->dedicated[i].taken;
+    FUZZ_CHECK(taken == having); /* so that no two have the same */
 }
 
 uint64_t slot_next(const struct worker *worker, const struct slot *slot) {

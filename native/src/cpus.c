@@ -2,7 +2,8 @@
  * Which processor is whose, where each job has one of its own (dedicated_cpus).
  *
  * Theory of operation. The worker says in a job's message which processor it is; the prepared
- * process keeps to it (affinity.c). It is free again with the job's result, or with the slot.
+ * process keeps to it (affinity.c). It is free again with the job's result; a slot that is held for
+ * the job's next stage keeps it, and with it one of the places for jobs.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -23,20 +24,26 @@ int cpus_find(struct worker *worker) {
     return worker->dedicated ? 0 : -1;
 }
 
-/* The one with the fewest jobs: none but for what runs between the two stages of another job, as a
- * held slot keeps no processor. */
-void cpus_take(struct worker *worker, struct slot *slot) {
-    struct cpu *best = worker->dedicated;
+static struct cpu *find_free(struct worker *worker) {
     for (unsigned i = 0; i < worker->dedicated_count; i++)
-        if (worker->dedicated[i].jobs < best->jobs)
-            best = &worker->dedicated[i];
-    slot->cpu = best;
-    if (best)
-        best->jobs++;
+        if (!worker->dedicated[i].taken)
+            return &worker->dedicated[i];
+    return NULL;
+}
+
+bool cpus_are_taken(struct worker *worker) {
+    return worker->config->dedicated_cpus && !find_free(worker);
+}
+
+void cpus_take(struct worker *worker, struct slot *slot) {
+    if (!slot->cpu)
+        slot->cpu = find_free(worker);
+    if (slot->cpu)
+        slot->cpu->taken = true;
 }
 
 void cpus_give_back(struct slot *slot) {
     if (slot->cpu)
-        slot->cpu->jobs--;
+        slot->cpu->taken = false;
     slot->cpu = NULL;
 }

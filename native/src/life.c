@@ -203,6 +203,8 @@ void slot_retire(struct worker *worker, struct slot *slot) {
         find_init(worker, slot);
     slot->state = SLOT_DYING;
     slot->held_by = 0;
+    if (!slot->active)
+        cpus_give_back(slot);
     slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
     worker->stats.slots_retired++;
     if (slot->init_pidfd >= 0)

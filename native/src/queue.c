@@ -163,7 +163,7 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
             queue_drop(waiting);
             return true;
         }
-    } else if (worker->running >= worker->config->slots) {
+    } else if (worker->running >= worker->config->slots || cpus_are_taken(worker)) {
         return false;
     } else if (job->root && worker_root(worker, job->root) < 0) {
         /* Never in a slot with the host's directories instead. */

@@ -132,7 +132,8 @@ enum sbx_reason result_send(struct worker *worker, struct slot *slot, const stru
     send_payload(worker, &result, &payload);
     output_end(output);
     slot->active = false;
-    cpus_give_back(slot);
+    if (!(result.flags & SBX_RESULT_HELD))
+        cpus_give_back(slot);
     worker->running--;
     worker->stats.jobs++;
     return result.reason;

@@ -126,7 +126,6 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
         if (!fault.step)
             fail(&fault, SBX_STEP_BLOB);
         result_send_unstarted(worker, job, SBX_REASON_SETUP, fault);
-        cpus_give_back(slot);
         slot_retire(worker, slot);
         return;
     }

@@ -59,7 +59,7 @@ struct slot {
 /* A processor that jobs have to themselves. */
 struct cpu {
     unsigned number;
-    unsigned jobs; /* 0 or 1; see cpus_take() */
+    bool taken;
 };
 
 /* A job that waits for a slot. */
@@ -116,6 +116,8 @@ void worker_send(struct worker *worker, const struct iovec *parts, size_t count,
 /* ---- cpus.c ---- */
 
 int cpus_find(struct worker *worker);
+/* Whether no further job can have one; never where jobs have none to themselves. */
+bool cpus_are_taken(struct worker *worker);
 void cpus_take(struct worker *worker, struct slot *slot);
 void cpus_give_back(struct slot *slot);
 

@@ -114,6 +114,22 @@ def test_a_processor_of_its_own(require_sandbox: None) -> None:
         assert refused == b"EPERM"
 
 
+def test_the_stages_keep_the_processor(require_sandbox: None) -> None:
+    """P16: with dedicated_cpus no other job gets a job's processor between its stages."""
+    cpus = os.sched_getaffinity(0)
+    request = job("show_cpus", compile={"argv": ["./show_cpus"]})
+    with running(jobs=len(cpus), dedicated_cpus=True) as daemon, Client(daemon.socket) as client:
+        others = [client.start(**job("show_cpus")) for _ in range(80)]
+        staged = [client.start(**request) for _ in range(20)]
+        others += [client.start(**job("show_cpus")) for _ in range(20)]
+        for started in staged:
+            result = started.wait()
+            assert result.run is not None
+            assert result.run.stdout == result.compile.stdout
+            assert b"count=1\n" in result.run.stdout
+        assert {started.wait().status for started in others} == {"ok"}
+
+
 def test_more_jobs_than_processors(require_sandbox: None) -> None:
     """P16: sandboxd does not start where it would have to break that promise."""
     many = len(os.sched_getaffinity(0)) + 1
