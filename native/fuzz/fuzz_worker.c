@@ -21,6 +21,12 @@ struct world world;
 
 /* ---- sandboxd ---- */
 
+/* Now and then 0, which no job has. */
+static uint64_t take_id(struct input *input) {
+    uint8_t byte = take_byte(input);
+    return byte == 255 ? 0 : 1 + byte % JOB_IDS;
+}
+
 static void count_job(const struct sbx_job *job, size_t len) {
     if (len >= sizeof *job && job->type == SBX_MSG_JOB)
         world.jobs[job->job_id % JOB_IDS]++;
@@ -36,7 +42,7 @@ static void send_job(struct input *input) {
     size_t len = sizeof *job + take_byte(input);
     *job = (struct sbx_job){.type = SBX_MSG_JOB,
                             .flags = take_byte(input),
-                            .job_id = take_byte(input) % JOB_IDS,
+                            .job_id = take_id(input),
                             .tenant = take_byte(input) % 2,
                             .mode = take_byte(input) % 4 == 3,
                             .limits = {.cpu_time_ns = 1000000000,
@@ -44,7 +50,7 @@ static void send_job(struct input *input) {
                                        .memory_bytes = 64 << 20,
                                        .output_bytes = 1 << 16}};
     if (odd & 1)
-        job->after = take_byte(input) % JOB_IDS;
+        job->after = take_id(input);
     if (odd & 2)
         job->root = take_byte(input) % 3;
     if (odd & 4)
@@ -66,7 +72,7 @@ static void send_job(struct input *input) {
 
 static void send_control(struct input *input) {
     uint8_t what = take_byte(input);
-    struct sbx_control control = {.type = what % 8, .job_id = take_byte(input) % JOB_IDS};
+    struct sbx_control control = {.type = what % 8, .job_id = take_id(input)};
     control.value = what & 0x80 ? (uint32_t)take_number(input) : SBX_REASON_CANCELLED;
     unsigned fds = what / 16 % 4;
     if (control.type == SBX_MSG_JOB) /* too short to be one */

@@ -57,6 +57,11 @@ static void say_hello(struct worker *worker) {
 /* ---- messages of sandboxd ---- */
 
 static void on_job(struct worker *worker, struct waiting *waiting, size_t len) {
+    if (!waiting->job.job_id) {
+        fds_close(&waiting->fds);
+        worker->stopping = true; /* sandboxd does not keep its side: 0 is nobody's, as in held_by */
+        return;
+    }
     waiting->job.blob_len = (uint32_t)(len - sizeof waiting->job);
     if (waiting->job.limits.output_bytes > worker->config->output_max)
         waiting->job.limits.output_bytes = worker->config->output_max;
