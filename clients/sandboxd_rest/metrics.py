@@ -149,12 +149,6 @@ def _of_daemon(stats: Mapping[str, Any]) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "sandboxd_queue_capacity", "Jobs that can wait.", stats["queue"]["capacity"]
     )
-    failures = CounterMetricFamily(
-        "sandboxd_setup_failures", "Sandboxes that could not be made, by step.", labels=("step",)
-    )
-    for step, number in stats.get("setup_failures", {}).items():
-        failures.add_metric((str(step),), number)
-    yield failures
     yield GaugeMetricFamily("sandboxd_connections", "Clients.", stats["connections"])
     yield GaugeMetricFamily("sandboxd_uptime_seconds", "Of the daemon.", stats["uptime_ns"] / 1e9)
 

@@ -28,7 +28,7 @@ def check_package(language: str, version: str) -> None:
     if not package_names.is_language(language):
         raise invalid(
             "language",
-            "must be 1 to 64 of the characters A-Z a-z 0-9 _ + # . -, the first no . or -",
+            "must be 1 to 64 of the characters A-Z a-z 0-9 _ + # . -, the first none of + # . -",
         )
     if not package_names.is_version(version):
         raise invalid("version", "must be of the form 1.2.3 or 1.2.3-rc.1")

@@ -52,7 +52,7 @@ _QUERY: Final[dict[tuple[str, str], dict[str, Any]]] = {
     (paths.EXECUTION, "get"): {"include_log": _FLAG, "stdout": _FLAG},
     (paths.EXECUTIONS, "get"): {"limit": {"type": "integer", "minimum": 1, "maximum": 1000}},
     (paths.API_KEYS, "post"): {
-        "key_name": {"type": "string", "pattern": "^[A-Za-z0-9_]{1,32}$"},
+        "key_name": {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,52}$"},
         "max_memory": _AMOUNT,
         "max_time": _AMOUNT,
         "max_executions": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},

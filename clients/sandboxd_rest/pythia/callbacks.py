@@ -1,8 +1,8 @@
 """Asynchronous executions: their results are posted to where the client said.
 
 They run in tasks of their own, as many as are configured; the gateway serves meanwhile. A post that
-fails is tried again, a redirection is not followed. When the gateway ends, executions go on and
-what was not posted is not.
+fails is tried again, a redirection is not followed. When the gateway ends, what was not
+posted is stopped.
 """
 
 from __future__ import annotations
