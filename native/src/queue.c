@@ -158,7 +158,8 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
         slot = find_held(worker, job->after);
         if (slot && slot->state != SLOT_IDLE)
             return false;
-        if (!slot) {
+        if (!slot || slot->tenant != job->tenant || slot->partition != job->partition ||
+            !queue_same_base(slot, job)) {
             result_send_unstarted(worker, job, SBX_REASON_HELPER, (struct fault){0, 0});
             queue_drop(waiting);
             return true;

@@ -66,6 +66,32 @@ static void one_of_an_unknown_environment_gets_no_slot(void) {
     close_fd(&pair[1]);
 }
 
+/* Whatever sandboxd says: a held slot has its job's files in it. */
+static void a_next_stage_of_somebody_else_gets_no_slot(void) {
+    for (unsigned kind = 0; kind < 3; kind++) {
+        begin();
+        int pair[2];
+        REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+        worker.sock = pair[0];
+        slots[1].held_by = 6;
+        slots[1].jobs_run = slots[1].tenant = slots[1].partition = 1;
+        waiting[0].job = (struct sbx_job){.job_id = 7,
+                                          .after = 6,
+                                          .tenant = kind == 0 ? 2 : 1,
+                                          .partition = kind == 1 ? 2 : 1,
+                                          .mounts = kind == 2};
+        queue_add(&worker, &waiting[0]);
+        queue_run(&worker);
+        CHECK(!waiting[0].used);
+        struct sbx_result result = {0};
+        CHECK_EQ(recv(pair[1], &result, sizeof result, MSG_DONTWAIT), sizeof result);
+        CHECK_EQ(result.reason, SBX_REASON_HELPER);
+        CHECK_EQ(slots[1].held_by, 6);
+        close_fd(&pair[0]);
+        close_fd(&pair[1]);
+    }
+}
+
 /* Of a tenant's warm slots; all but the first slot are such, and have served tenant 1. */
 static void begin_warm(void) {
     begin();
@@ -108,5 +134,6 @@ static void one_that_no_interpreter_serves_takes_none(void) {
 
 TEST_MAIN(TEST(one_that_waits_for_another_kind_says_so),
           TEST(one_of_an_unknown_environment_gets_no_slot),
+          TEST(a_next_stage_of_somebody_else_gets_no_slot),
           TEST(one_that_waits_takes_one_interpreter_only),
           TEST(one_that_no_interpreter_serves_takes_none))
