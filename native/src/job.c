@@ -223,8 +223,6 @@ static void settle(const struct sbx_job *job, const struct job_spec *spec, const
         (void)umask(job->umask & 0777);
     TRY(SBX_STEP_TTY, set_descriptors(stdio, job->flags & SBX_JOB_TTY));
     TRY(SBX_STEP_RLIMIT, set_limits(&job->limits)); /* late: open_files may be less than three */
-    if (job->limits.cpu)
-        TRY(SBX_STEP_CPU, keep_to_cpu(job->limits.cpu - 1));
     if (job->flags & SBX_JOB_NO_LOCKS)
         TRY(SBX_STEP_SECCOMP, forbid_locks());
     *ret = (struct job_start){job, argv, env};
@@ -264,6 +262,8 @@ void job_prepare(int sock, struct slot_shared *shared, bool warm, struct job_sta
     errno = trouble;
     TRY(SBX_STEP_CWD, trouble ? -1 : 0);
     const struct sbx_job *job = &incoming.job;
+    if (job->limits.cpu) /* first of all: what it does for the job is the job's */
+        TRY(SBX_STEP_CPU, keep_to_cpu(job->limits.cpu - 1));
     unsigned at = 0;
     int blob_fd = next_fd(&fds, &at, job->fd_mask, SBX_FD_BLOB);
     int stdio[JOB_FDS];
