@@ -175,11 +175,10 @@ static void say_ready(struct life *life) {
 /* A recycled slot never passes from one tenant to another, nor has a job what it did not ask for.
  */
 static void check_place(const struct life *life, const struct sbx_job *job) {
-    if (job->after)
-        return; /* sandboxd's word */
     FUZZ_CHECK(life->mounts == job->mounts);
-    FUZZ_CHECK(!life->jobs || (life->job.tenant == job->tenant && job->mode == SBX_MODE_RECYCLED &&
-                               life->job.partition == job->partition));
+    FUZZ_CHECK(!life->jobs ||
+               (life->job.tenant == job->tenant && (job->mode == SBX_MODE_RECYCLED || job->after) &&
+                life->job.partition == job->partition));
 }
 
 static void take_job(struct life *life) {

@@ -58,7 +58,9 @@ int fake_kill(pid_t pid, int number) {
 }
 
 pid_t fake_waitpid(pid_t pid, int *status, int options) {
-    (void)status, (void)options;
+    (void)status;
+    if (options & WNOHANG && world_fails())
+        return 0;                                                    /* the kernel holds it up */
     FUZZ_CHECK(pid >= FIRST_BUILDER && pid < FIRST_BUILDER + SLOTS); /* or it is anybody's child */
     struct life *life = &world.life[pid - FIRST_BUILDER];
     FUZZ_CHECK(life->builder == pid); /* waited for once */
@@ -139,6 +141,7 @@ static void check_slot(const struct slot *slot) {
     FUZZ_CHECK(slot->cpu || !slot->active || !world.worker->config->dedicated_cpus);
     FUZZ_CHECK(!empty || (slot->init_pidfd < 0 && slot->tmpfs < 0 && slot->network < 0));
     FUZZ_CHECK(slot->init_pidfd < 0 || inode(slot->init_pidfd) == world.life[slot->index].pidfd);
+    FUZZ_CHECK(!slot->reader.works || slot->active);
     FUZZ_CHECK(slot->state != SLOT_DYING || world.life[slot->index].dead);
 }
 
@@ -180,6 +183,32 @@ int fake_epoll_pwait2(int epoll, struct epoll_event *events, int most,
     FUZZ_CHECK(!over || (world.rounds++ < MOST_ROUNDS)); /* it would not end */
     return n;
 }
+
+/* ---- reader.c, without a thread: it reads when it is started and when it is stopped ---- */
+
+void reader_init(struct reader *reader) { *reader = (struct reader){.stop = -1}; }
+
+static void read_all(struct reader *reader) {
+    for (unsigned i = 0; i < 2 && !reader->full; i++)
+        reader->full = !output_read(reader->output, i, reader->fd[i], UINT64_MAX);
+}
+
+int reader_start(struct reader *reader, struct output *output, const int fd[2], int tell) {
+    FUZZ_CHECK(!reader->works);
+    if (world_fails())
+        return -1;
+    *reader = (struct reader){.works = true, .output = output, .fd = {fd[0], fd[1]}, .tell = tell};
+    read_all(reader);
+    return reader->full ? eventfd_write(tell, 1) : 0;
+}
+
+void reader_stop(struct reader *reader) {
+    if (reader->works && !reader->full)
+        read_all(reader);
+    reader->works = false;
+}
+
+bool reader_is_full(const struct reader *reader) { return reader->works && reader->full; }
 
 /* ---- builder.c ---- */
 
@@ -253,7 +282,7 @@ void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct u
 /* The last call of worker_run(), when every slot is gone, closes what a process leaves to its end.
  */
 static void leave(const struct worker *worker) {
-    int epoll = worker->epoll;
+    int epoll = worker->epoll, full = worker->full;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         struct slot *slot = &worker->slot[i];
         FUZZ_CHECK(world.life[i].phase == NOTHING ||
@@ -274,6 +303,7 @@ static void leave(const struct worker *worker) {
     free(worker->dedicated);
     (void)munmap(worker->waiting, worker->waiting_count * sizeof *worker->waiting);
     close_fd(&epoll);
+    close_fd(&full);
 }
 
 void cgroup_remove(const struct config *config, unsigned index) {

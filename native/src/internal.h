@@ -35,6 +35,9 @@ enum {
 };
 
 /* Neither goes round: limits and what a slot says may be any number. */
+static inline uint64_t at_most(uint64_t value, uint64_t most) {
+    return value < most ? value : most;
+}
 static inline uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
 static inline uint64_t more(uint64_t than, uint64_t by) {
     return by > UINT64_MAX - than ? UINT64_MAX : than + by;

@@ -23,7 +23,7 @@ static void forget(struct slot *slot) {
     slot->tenant = slot->partition = 0;
     slot->jobs_run = slot->held_by = 0;
     slot->tainted = slot->lo_up = slot->active = slot->warm = false;
-    slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
+    slot->deadline_ns = slot->next_cpu_ns = slot->read_ns = UINT64_MAX;
 }
 
 int slot_init(struct slot *slot, const struct config *config, unsigned index) {
@@ -31,6 +31,7 @@ int slot_init(struct slot *slot, const struct config *config, unsigned index) {
     slot->mount_namespace = -1;
     forget(slot);
     cgroup_init(&slot->cgroup);
+    reader_init(&slot->reader);
     slot->for_warm = index >= config->slots + config->spare;
     /* An interpreter maps it anew. Were it made shorter, the worker would die of that. */
     slot->shared_fd = memfd_create("slot", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -45,8 +46,9 @@ int slot_init(struct slot *slot, const struct config *config, unsigned index) {
     return output_init(&slot->output, config->output_max);
 }
 
-void slot_close_output(struct slot *slot) {
+void slot_close_output(struct worker *worker, struct slot *slot) {
     for (int i = 0; i < 2; i++) {
+        worker_unwatch(worker, slot->output_fd[i]);
         close_fd(&slot->output_fd[i]);
         close_fd(&slot->writer_fd[i]);
     }
@@ -62,15 +64,29 @@ void slot_await_builder(struct slot *slot) {
     slot->builder = 0;
 }
 
+bool slot_builder_is_stuck(struct slot *slot) {
+    if (slot->builder <= 0)
+        return false;
+    (void)kill(slot->builder, SIGCONT);
+    if (waitpid(slot->builder, NULL, __WALL | WNOHANG) == 0)
+        return true;
+    slot->builder = 0;
+    return false;
+}
+
 /* Everything of this life is gone; the slot may be built anew. */
-void slot_tear_down(struct slot *slot) {
-    slot_close_output(slot);
+void slot_tear_down(struct worker *worker, struct slot *slot) {
+    slot_close_output(worker, slot);
+    worker_unwatch(worker, slot->sock);
+    worker_unwatch(worker, slot->init_pidfd);
+    worker_unwatch(worker, slot->cgroup.oom);
     close_fd(&slot->sock);
     close_fd(&slot->init_pidfd);
     close_fd(&slot->tmpfs);
     close_fd(&slot->network);
     cgroup_close(&slot->cgroup); /* slot_build() removes it, when there is time */
     slot_await_builder(slot);
+    cpus_give_back(slot); /* of one that was held */
     forget(slot);
     slot->state = SLOT_EMPTY;
     slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
@@ -157,7 +173,7 @@ void slot_build(struct worker *worker, struct slot *slot) {
         fail(&fault, SBX_STEP_CLONE);
         (void)close(ends[1]);
     }
-    slot_tear_down(slot);
+    slot_tear_down(worker, slot);
     slot_report_failure(worker, slot, fault);
 }
 
@@ -210,7 +226,7 @@ void slot_retire(struct worker *worker, struct slot *slot) {
     if (slot->init_pidfd >= 0)
         (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL); /* ESRCH: it is dead already */
     else
-        slot_tear_down(slot); /* init was never made */
+        slot_tear_down(worker, slot); /* init was never made */
 }
 
 /* One that was never ready would fail again at once: the next attempt waits for a while. */

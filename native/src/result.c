@@ -40,8 +40,11 @@ static void measured(const struct slot *slot, const struct slot_msg *end, struct
     ret->signal = end->signal;
 }
 
+/* Everything that could write is dead. */
 static void drain(struct slot *slot, struct sbx_result *ret) {
     struct output *output = &slot->output;
+    reader_stop(&slot->reader);
+    slot->read_ns = UINT64_MAX;
     for (unsigned i = 0; i < 2; i++)
         if (slot->output_fd[i] >= 0)
             (void)output_read(output, i, slot->output_fd[i], UINT64_MAX);

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include <net/if.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,13 +24,13 @@
 
 enum {
     MS = 1000000,
-    OUTPUT_TURN = 256 << 10, /* read from one job before others have their turn */
     COLD_STARTS = 3, /* attempts to start an interpreter; then the slot serves without one */
 };
 static const uint64_t STOP_NS = 100ull * MS; /* for init to have killed its job */
 static const uint64_t QUIET_NS = 3ull * MS;  /* without a job, and slots are made that can wait */
 static const uint64_t WARM_PATIENCE_NS = 200ull * MS; /* and without an interpreter */
 static const uint64_t LEAST_WAIT_NS = MS / 2;         /* between two looks at a running job */
+static const uint64_t UNREAD_NS = MS / 2; /* what most jobs print waits for their end as long */
 
 void slot_signal_job(struct slot *slot, int number) {
     if (!slot->shared->exec_ns)
@@ -165,23 +166,15 @@ static bool is_pipe(int reader, int writer) {
 }
 
 static int watch_output(struct worker *worker, struct slot *slot, struct fds *fds) {
-    slot_close_output(slot);
+    slot_close_output(worker, slot);
     for (int i = 0; i < 2; i++) {
         slot->output_fd[i] = take_fd(&fds->fd[2 * i]);
         slot->writer_fd[i] = take_fd(&fds->fd[2 * i + 1]);
         if (!is_pipe(slot->output_fd[i], slot->writer_fd[i]) ||
-            worker_watch(worker, slot->output_fd[i], EPOLLIN, i ? FROM_STDERR : FROM_STDOUT, slot) <
-                0)
+            worker_watch(worker, slot->output_fd[i], EPOLLIN | EPOLLONESHOT, FROM_OUTPUT, slot) < 0)
             return -1;
     }
     return 0;
-}
-
-/* What is left in the pipes of a job that is over is nobody's, and must not wake the loop. */
-static void unwatch_output(struct worker *worker, struct slot *slot) {
-    for (int i = 0; i < 2; i++)
-        if (slot->output_fd[i] >= 0 && slot->output.truncated[i])
-            (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->output_fd[i], NULL);
 }
 
 /* A prepared process waits, and has sent its pipes; pid is its own on the host. */
@@ -216,7 +209,6 @@ static void on_end(struct worker *worker, struct slot *slot, const struct slot_m
     if (slot->job.flags & SBX_JOB_HOLD && !dying && !spent)
         slot->held_by = slot->job.job_id;
     enum sbx_reason reason = result_send(worker, slot, end);
-    unwatch_output(worker, slot);
     if (dying)
         return;
     slot->state = SLOT_RESETTING;
@@ -294,7 +286,7 @@ static void on_init_gone(struct worker *worker, struct slot *slot) {
             slot->reason = cgroup_oom(&slot->cgroup) ? SBX_REASON_MEMORY : SBX_REASON_HELPER;
         (void)result_send(worker, slot, NULL);
     }
-    slot_tear_down(slot);
+    slot_tear_down(worker, slot);
     if (building && !slot->retry_at_ns)
         slot_report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
 }
@@ -308,20 +300,32 @@ static void on_oom(struct worker *worker, struct slot *slot) {
     slot_give_up(worker, slot, (struct fault){SBX_STEP_FORK, ENOMEM});
 }
 
-/* Output, and no job: of one that has just ended, and read already; or of whoever got hold of init,
- * as who waits for a job prints nothing. */
-static void on_stray_output(struct worker *worker, struct slot *slot, unsigned stream) {
-    if (slot->state == SLOT_IDLE)
-        slot_retire(worker, slot);
-    else if (slot->output_fd[stream] >= 0)
-        (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->output_fd[stream], NULL);
+static void read_from_now(struct worker *worker, struct slot *slot) {
+    slot->read_ns = UINT64_MAX;
+    if (slot->reader.works)
+        return;
+    if (reader_start(&slot->reader, &slot->output, slot->output_fd, worker->full) < 0)
+        slot_retire(worker, slot); /* no thread, no memory: its job is one that could not be run */
 }
 
-static void on_output(struct worker *worker, struct slot *slot, unsigned stream) {
-    if (output_read(&slot->output, stream, slot->output_fd[stream], OUTPUT_TURN))
-        return;
-    slot_kill_job(worker, slot, SBX_REASON_OUTPUT);
-    unwatch_output(worker, slot);
+/* The first output of each pipe. Of a job that ends in a moment it is read then; where the order of
+ * the two streams matters, at once. Without a job it is of one that has just ended, and read
+ * already; or of whoever got hold of init, as who waits for a job prints nothing. */
+static void on_output(struct worker *worker, struct slot *slot) {
+    if (slot->state == SLOT_IDLE)
+        slot_retire(worker, slot);
+    else if (slot->state == SLOT_RUNNING && slot->output.ordered)
+        read_from_now(worker, slot);
+    else if (slot->state == SLOT_RUNNING && slot->read_ns == UINT64_MAX)
+        slot->read_ns = clock_ns(CLOCK_MONOTONIC) + UNREAD_NS;
+}
+
+void slot_end_full(struct worker *worker) {
+    eventfd_t count;
+    (void)eventfd_read(worker->full, &count);
+    for (unsigned i = 0; i < worker->slot_count; i++)
+        if (reader_is_full(&worker->slot[i].reader))
+            slot_kill_job(worker, &worker->slot[i], SBX_REASON_OUTPUT);
 }
 
 void slot_event(struct worker *worker, struct slot *slot, enum source source) {
@@ -331,19 +335,31 @@ void slot_event(struct worker *worker, struct slot *slot, enum source source) {
         on_init_gone(worker, slot);
     else if (source == FROM_OOM && cgroup_oom(&slot->cgroup))
         on_oom(worker, slot);
-    else if (source == FROM_STDOUT || source == FROM_STDERR)
-        (slot->active ? on_output : on_stray_output)(worker, slot, source == FROM_STDERR);
+    else if (source == FROM_OUTPUT)
+        on_output(worker, slot);
 }
 
 /* ---- time ---- */
 
-/* The wall clock runs from exec, which the prepared process notes in the shared page. */
+/* The wall clock runs from exec, which the prepared process notes in the shared page: at the latest
+ * from when the time for the set-up is over, whatever stands there. So this limit holds for a job
+ * that has got hold of init, too. */
+static uint64_t exec_time(const struct slot *slot) {
+    uint64_t exec = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE);
+    return at_most(exec, slot->started_ns + SETUP_NS);
+}
+
 static void on_deadline(struct worker *worker, struct slot *slot, uint64_t now) {
+    if (slot->state == SLOT_BUILDING && slot_builder_is_stuck(slot)) {
+        slot->deadline_ns =
+            more(now, SETUP_NS); /* it makes init, or ends, when the kernel lets it */
+        return;
+    }
     if (!slot->active || slot->reason) { /* init is stuck, or slow to kill */
         slot_give_up(worker, slot, (struct fault){SBX_STEP_FORK, ETIMEDOUT});
         return;
     }
-    uint64_t exec = __atomic_load_n(&slot->shared->exec_ns, __ATOMIC_ACQUIRE);
+    uint64_t exec = exec_time(slot);
     uint64_t wall = slot->job.limits.wall_time_ns;
     uint64_t due = exec ? more(exec, wall) : slot->started_ns + SETUP_NS;
     if (now >= due) {
@@ -381,7 +397,7 @@ static uint64_t build_at(const struct worker *worker, const struct slot *slot) {
 uint64_t slot_next(const struct worker *worker, const struct slot *slot) {
     if (slot->state == SLOT_EMPTY)
         return build_at(worker, slot);
-    return slot->deadline_ns < slot->next_cpu_ns ? slot->deadline_ns : slot->next_cpu_ns;
+    return at_most(at_most(slot->deadline_ns, slot->next_cpu_ns), slot->read_ns);
 }
 
 uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now) {
@@ -393,6 +409,8 @@ uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now) {
             on_deadline(worker, slot, now);
         if (slot->next_cpu_ns <= now)
             on_cpu(worker, slot, now);
+        if (slot->read_ns <= now)
+            read_from_now(worker, slot);
     }
     return slot_next(worker, slot);
 }

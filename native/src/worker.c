@@ -1,14 +1,16 @@
 /*
- * The worker: one epoll loop, one thread, all the privilege.
+ * The worker: one epoll loop, all the privilege.
  *
  * It sleeps until sandboxd, a slot, or a deadline wants something. Nothing in the loop waits for a
  * job or for the making of a slot, so its length bounds how late a limit can be: some tens of
- * microseconds for each event.
+ * microseconds for each event. What can wait for a job, reading its pipes, is done by threads
+ * (reader.c).
  */
 #define _GNU_SOURCE
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -30,6 +32,11 @@ int worker_watch(struct worker *worker, int fd, uint32_t events, enum source sou
     if (slot)
         event.data.u64 |= (uint64_t)slot->index << 8 | (uint64_t)slot->generation << 32;
     return epoll_ctl(worker->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+void worker_unwatch(struct worker *worker, int fd) {
+    if (fd >= 0)
+        (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
 void worker_send(struct worker *worker, const struct iovec *parts, size_t count,
@@ -223,6 +230,10 @@ static void on_event(struct worker *worker, uint64_t data) {
             ;
         return;
     }
+    if (source == FROM_READER) {
+        slot_end_full(worker);
+        return;
+    }
     struct slot *slot = &worker->slot[data >> 8 & 0xffffff];
     if (slot->generation == data >> 32) /* else of an earlier life, closed in this same round */
         slot_event(worker, slot, source);
@@ -340,10 +351,12 @@ int worker_run(const struct config *config, int sock, int keeper) {
     (void)setsockopt(sock, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);
     worker.recycles = cgroup_recycles(config);
     worker.epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (worker.epoll < 0 || fcntl(sock, F_SETFL, O_NONBLOCK) < 0 || make_queue(&worker) < 0 ||
-        make_slots(&worker) < 0 || cpus_find(&worker) < 0 ||
+    worker.full = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (worker.epoll < 0 || worker.full < 0 || fcntl(sock, F_SETFL, O_NONBLOCK) < 0 ||
+        make_queue(&worker) < 0 || make_slots(&worker) < 0 || cpus_find(&worker) < 0 ||
         worker_watch(&worker, sock, EPOLLIN, FROM_DAEMON, NULL) < 0 ||
-        worker_watch(&worker, keeper, EPOLLIN, FROM_KEEPER, NULL) < 0)
+        worker_watch(&worker, keeper, EPOLLIN, FROM_KEEPER, NULL) < 0 ||
+        worker_watch(&worker, worker.full, EPOLLIN, FROM_READER, NULL) < 0)
         return 1;
     say_hello(&worker);
     loop(&worker);

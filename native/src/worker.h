@@ -2,6 +2,8 @@
 #ifndef WORKER_H
 #define WORKER_H
 
+#include <semaphore.h>
+
 #include "internal.h"
 
 enum slot_state {
@@ -11,6 +13,18 @@ enum slot_state {
     SLOT_RUNNING,   /* a job is in it */
     SLOT_RESETTING, /* the job has ended; init makes the slot as it was */
     SLOT_DYING,     /* killed; over when init's pidfd says so */
+};
+
+/* The thread that reads what a slot's job prints. */
+struct reader {
+    bool exists;
+    bool works; /* the output is the thread's */
+    bool full;  /* more came than the job may print */
+    sem_t go, done;
+    int stop; /* eventfd: the output is wanted back */
+    int tell; /* eventfd, the worker's: look who is full */
+    int fd[2];
+    struct output *output;
 };
 
 struct slot {
@@ -28,6 +42,7 @@ struct slot {
     struct slot_shared *shared;
     struct cgroup cgroup;
     struct output output;
+    struct reader reader;
 
     uint32_t mounts;    /* what it is built with: extra directories, */
     uint32_t root;      /* and an environment, or 0 */
@@ -52,6 +67,7 @@ struct slot {
     uint64_t deadline_ns; /* wall limit, or the limit of building and resetting */
     uint64_t next_cpu_ns; /* when the CPU limit can be reached at the earliest */
     uint64_t cpu_ns;      /* of the job, when it was last looked at */
+    uint64_t read_ns;     /* when the reader is to read what it has printed */
     struct cpu *cpu;      /* the job's own; NULL without dedicated_cpus */
     uint64_t retry_at_ns;
 };
@@ -82,6 +98,7 @@ struct worker {
     int sock;
     int epoll;
     int keeper;
+    int full;                 /* eventfd: a job has printed more than it may */
     unsigned cpus;            /* of the machine */
     unsigned dedicated_count; /* those that jobs have to themselves */
     struct cpu *dedicated;
@@ -101,12 +118,14 @@ struct worker {
 };
 
 /* What an event is about; with slot index and generation in epoll_data. */
-enum source { FROM_DAEMON, FROM_KEEPER, FROM_SLOT, FROM_INIT, FROM_STDOUT, FROM_STDERR, FROM_OOM };
+enum source { FROM_DAEMON, FROM_KEEPER, FROM_READER, FROM_SLOT, FROM_INIT, FROM_OUTPUT, FROM_OOM };
 
 /* ---- worker.c ---- */
 
 int worker_watch(struct worker *worker, int fd, uint32_t events, enum source source,
                  const struct slot *slot);
+/* Before it is closed: as long as anybody has a copy, the kernel would go on telling of it. */
+void worker_unwatch(struct worker *worker, int fd);
 /* The directory of an environment; -1 for 0. */
 int worker_root(const struct worker *worker, uint64_t id);
 /* Sends one message to sandboxd, which always reads. */
@@ -121,6 +140,15 @@ bool cpus_are_taken(struct worker *worker);
 void cpus_take(struct worker *worker, struct slot *slot);
 void cpus_give_back(struct slot *slot);
 
+/* ---- reader.c ---- */
+
+void reader_init(struct reader *reader);
+/* Lets it read the two pipes; `tell` is written to when one is full. */
+int reader_start(struct reader *reader, struct output *output, const int fd[2], int tell);
+/* Takes the output back; nobody may be left who can write to the pipes. */
+void reader_stop(struct reader *reader);
+bool reader_is_full(const struct reader *reader);
+
 /* ---- life.c ---- */
 
 static const uint64_t SETUP_NS = 10000000000; /* for building, set-up and reset */
@@ -132,7 +160,9 @@ ssize_t slot_receive(struct slot *slot, struct slot_msg *ret, struct fds *ret_fd
 /* The builder says that it has made init. */
 void slot_cloned(struct worker *worker, struct slot *slot, struct fds *fds);
 void slot_await_builder(struct slot *slot);
-void slot_close_output(struct slot *slot);
+/* Whether it has not ended yet, and the kernel holds it up: not to be waited for in the loop. */
+bool slot_builder_is_stuck(struct slot *slot);
+void slot_close_output(struct worker *worker, struct slot *slot);
 /* Whether its environment was removed while it was being made. */
 bool slot_lost_root(const struct worker *worker, struct slot *slot);
 void slot_report_failure(struct worker *worker, struct slot *slot, struct fault fault);
@@ -141,7 +171,7 @@ void slot_retire(struct worker *worker, struct slot *slot);
 /* The same, for a reason that is to be told where it was being made. */
 void slot_give_up(struct worker *worker, struct slot *slot, struct fault fault);
 /* Init is dead and waited for. */
-void slot_tear_down(struct slot *slot);
+void slot_tear_down(struct worker *worker, struct slot *slot);
 
 /* ---- slot.c ---- */
 
@@ -154,6 +184,8 @@ void slot_event(struct worker *worker, struct slot *slot, enum source source);
 /* Acts on what is due; returns when something will be, UINT64_MAX for never. */
 uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now);
 uint64_t slot_next(const struct worker *worker, const struct slot *slot);
+/* Some reader says that its pipes have had more than the job may print. */
+void slot_end_full(struct worker *worker);
 
 /* ---- result.c ---- */
 

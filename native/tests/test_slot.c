@@ -47,6 +47,7 @@ static void begin(void) {
     slot.state = SLOT_IDLE;
     slot.tmpfs = slot.network = daemon_end;
     slot.cgroup.set_memory = slot.cgroup.set_processes = 0; /* as the jobs here want it */
+    (void)signal(SIGTERM, SIG_IGN); /* init does not end by it */
     pid_t init = fork();
     if (init == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0)
         for (;;)
@@ -155,7 +156,7 @@ static void pipes_that_are_none_end_the_slot(void) {
 
 static void output_before_a_job_ends_the_slot(void) {
     begin();
-    slot_event(&worker, &slot, FROM_STDOUT);
+    slot_event(&worker, &slot, FROM_OUTPUT);
     CHECK_EQ(slot.state, SLOT_DYING);
     end();
 }
@@ -195,6 +196,48 @@ static void init_is_found_when_the_builders_news_is_not_read_yet(void) {
     end();
 }
 
+/* As whoever got hold of init could make it. */
+static void a_start_in_the_future_puts_no_limit_off(void) {
+    begin();
+    slot.state = SLOT_RUNNING;
+    slot.active = true;
+    slot.job.limits = (struct sbx_limits){.wall_time_ns = 1000, .cpu_time_ns = UINT64_MAX};
+    slot.started_ns = 1;
+    slot.deadline_ns = 0;
+    slot.next_cpu_ns = UINT64_MAX;
+    slot.shared->exec_ns = UINT64_MAX / 2;
+    (void)slot_due(&worker, &slot, SETUP_NS + 1000);
+    CHECK_EQ(slot.reason, 0);
+    CHECK_EQ(slot_next(&worker, &slot), SETUP_NS + 1001);
+    (void)slot_due(&worker, &slot, SETUP_NS + 1001);
+    CHECK_EQ(slot.reason, SBX_REASON_WALL_TIME);
+    slot_retire(&worker, &slot);
+    slot.active = false;
+    end();
+}
+
+/* One that the kernel holds up; waiting for it would stop everybody. */
+static void a_builder_that_does_not_end_is_not_waited_for(void) {
+    begin();
+    slot.state = SLOT_BUILDING;
+    slot.deadline_ns = 0;
+    slot.builder = fork();
+    if (slot.builder == 0)
+        for (;;)
+            (void)pause();
+    REQUIRE(slot.builder > 0);
+    (void)slot_due(&worker, &slot, 1);
+    CHECK_EQ(slot.state, SLOT_BUILDING);
+    CHECK_EQ(slot_next(&worker, &slot), SETUP_NS + 1);
+    REQUIRE(kill(slot.builder, SIGKILL) == 0);
+    siginfo_t info; /* it is dead, and stays to be waited for */
+    REQUIRE(waitid(P_PID, (id_t)slot.builder, &info, WEXITED | WNOWAIT) == 0);
+    (void)slot_due(&worker, &slot, SETUP_NS + 1);
+    CHECK_EQ(slot.state, SLOT_DYING);
+    CHECK_EQ(slot.builder, 0);
+    end();
+}
+
 static void the_shared_page_cannot_be_made_shorter(void) {
     begin();
     CHECK_EQ(ftruncate(slot.shared_fd, 0), -1);
@@ -207,5 +250,7 @@ TEST_MAIN(TEST(what_cannot_come_now_ends_the_slot), TEST(a_failure_after_the_sta
           TEST(what_is_no_message_ends_the_slot), TEST(pipes_that_are_none_end_the_slot),
           TEST(output_before_a_job_ends_the_slot),
           TEST(a_slot_that_reads_nothing_does_not_stop_the_worker),
+          TEST(a_start_in_the_future_puts_no_limit_off),
+          TEST(a_builder_that_does_not_end_is_not_waited_for),
           TEST(init_is_found_when_the_builders_news_is_not_read_yet),
           TEST(the_shared_page_cannot_be_made_shorter))

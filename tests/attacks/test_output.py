@@ -1,11 +1,14 @@
 """Attacks through output, input and terminals."""
 
+import contextlib
 import os
+import time
+from pathlib import Path
 
 import pytest
 
 from sandboxd_client import Client
-from support import host
+from support import held_pipe, host
 from support.daemon import Daemon
 from support.jobs import ANSWER_S, KIB, MIB, MS, Stopwatch, job, run, run_ok
 from support.programs import report
@@ -67,6 +70,47 @@ def test_slow_output(client: Client, daemon: Daemon) -> None:
     assert set(result.stdout) == {ord(".")}
     assert result.cpu_time_ns < 100 * MS
     assert _trusted_cpu_s(daemon) - before < 0.2
+
+
+def test_lock_of_the_output(client: Client, daemon: Daemon) -> None:
+    """O11: who keeps the lock of a job's output delays nobody but that job; all of it arrives"""
+    mark = f"{time.monotonic_ns()}"
+    script = f"echo begun; read line; : {mark}; printf end"
+    attack = client.start(argv=["/bin/sh", "-c", script], stdin_stream=True)
+    with Client(daemon.socket) as other, open(_output_of(mark), "wb", buffering=0) as pipe:
+        with held_pipe.held(pipe.fileno(), _worker(daemon)):
+            times = [_seconds_of_a_job(other) for _ in range(20)]
+        attack.write(b"\n")
+    result = attack.wait()
+    assert (result.status, result.stdout) == ("ok", b"begun\n\1\0end")
+    assert max(times) < ANSWER_S / 2, times
+
+
+def _worker(daemon: Daemon) -> int:
+    """The one helper that is another helper's child, and the parent of all that is in slots."""
+    tree = host.parents()
+    helpers = {pid for pid in host.descendants(daemon.pid) if host.name(pid) == "sandbox-helper"}
+    ours = {pid for pid in helpers if tree.get(tree.get(pid, 0)) == daemon.pid}
+    assert len(ours) == 1, ours
+    return ours.pop()
+
+
+def _output_of(mark: str) -> str:
+    """The stdout of the process that has this among its arguments."""
+    end = time.monotonic() + ANSWER_S
+    while time.monotonic() < end:
+        for pid in host.processes():
+            with contextlib.suppress(OSError):
+                if mark.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return f"/proc/{pid}/fd/1"
+        time.sleep(0.01)
+    raise AssertionError("the job does not run")
+
+
+def _seconds_of_a_job(client: Client) -> float:
+    watch = Stopwatch()
+    assert run(client, "exit_code", "0").status == "ok"
+    return watch.seconds
 
 
 def test_bytes_that_are_no_text(client: Client) -> None:
