@@ -47,7 +47,7 @@ static void begin(void) {
     slot.state = SLOT_IDLE;
     slot.tmpfs = slot.network = daemon_end;
     slot.cgroup.set_memory = slot.cgroup.set_processes = 0; /* as the jobs here want it */
-    (void)signal(SIGTERM, SIG_IGN); /* init does not end by it */
+    (void)signal(SIGTERM, SIG_IGN);                         /* init does not end by it */
     pid_t init = fork();
     if (init == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0)
         for (;;)
