@@ -256,11 +256,12 @@ int cgroup_begin(const struct cgroup *cgroup, struct base *base) {
                                      : 0;
     if (left > STALE_BYTES)
         base->memory = drop_page_cache(cgroup, left);
-    /* v1: any write sets the peak to the present usage; v2: the same, as this descriptor sees it.
-     */
-    if (cgroup->version == 2)
-        (void)put_text(cgroup->memory_peak, "reset"); /* before 6.12 the group is new each time */
-    else if (put_text(cgroup->memory_peak, "0") < 0)
+    /* v1: any write sets the peak to the present usage; v2: the same, as this descriptor sees it,
+     * but before 6.12, where a group has one job, though maybe in stages. */
+    base->peak = 0;
+    if (cgroup->version == 2 && put_text(cgroup->memory_peak, "reset") < 0)
+        base->peak = get_number(cgroup->memory_peak);
+    else if (cgroup->version != 2 && put_text(cgroup->memory_peak, "0") < 0)
         return -1;
     if (base->own_memory)
         return 0;
@@ -296,7 +297,9 @@ bool cgroup_has_files(const struct cgroup *cgroup, const struct base *base) {
 void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret) {
     ret->cpu_ns = less(cgroup_cpu_ns(cgroup), base->cpu_ns);
     ret->process_limit_hits = less(process_limit_hits(cgroup), base->pids_hits);
-    ret->memory_peak = less(get_number(cgroup->memory_peak), base->memory);
+    uint64_t peak = get_number(cgroup->memory_peak);
+    /* One that is still an earlier stage's says nothing of this one. */
+    ret->memory_peak = peak == base->peak ? 0 : less(peak, base->memory);
     ret->memory = ret->memory_peak;
     if (ret->memory_peak < NOISE_BYTES)
         return;

@@ -159,6 +159,7 @@ struct base {
     uint64_t files;      /* of it, the files of a held slot's earlier stage */
     uint64_t own_memory; /* the same when it was new: what init and the slot itself need */
     uint64_t warm;       /* of it, the waiting interpreter's */
+    uint64_t peak;       /* an earlier stage's, where the kernel cannot forget it; or 0 */
 };
 
 struct slot_shared {
