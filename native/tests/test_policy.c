@@ -36,7 +36,12 @@
 #define FOREIGN_ARCH AUDIT_ARCH_ARM
 #endif
 
-enum { POLICY_LENGTH = sizeof sbx_policy / sizeof *sbx_policy, NEWEST = 469, X32 = 0x40000000 };
+enum {
+    POLICY_LENGTH = sizeof sbx_policy / sizeof *sbx_policy,
+    NEWEST = 469,
+    X32 = 0x40000000,
+    SCHED_CLASS_EXT = 7, /* SCHED_EXT of Linux 6.12 */
+};
 
 #define GARBAGE 0xdeadbeef00000000ull
 
@@ -155,6 +160,9 @@ static const struct {
     {SYS_inotify_init1, ENOSYS},
     {SYS_inotify_add_watch, ENOSYS},
     {451 /* cachestat */, ENOSYS},
+    {SYS_sched_setattr, EPERM},
+    {SYS_setpriority, EPERM},
+    {SYS_ioprio_set, EPERM},
     {SYS_reboot, EPERM},
     {SYS_kexec_load, EPERM},
     {SYS_kexec_file_load, EPERM},
@@ -315,7 +323,7 @@ static void personality_is_the_default_one(void) {
     }
 }
 
-static void no_listener_and_no_realtime(void) {
+static void no_listener(void) {
     CHECK_EQ(verdict(ARCH, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, 0), 0);
     CHECK_EQ(
         verdict(ARCH, SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, 0),
@@ -323,11 +331,25 @@ static void no_listener_and_no_realtime(void) {
     CHECK_EQ(verdict(ARCH, SYS_seccomp, SECCOMP_SET_MODE_FILTER,
                      GARBAGE | SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_TSYNC, 0),
              EPERM);
-    CHECK_EQ(verdict(ARCH, SYS_sched_setscheduler, 0, SCHED_OTHER, 0), 0);
-    CHECK_EQ(verdict(ARCH, SYS_sched_setscheduler, 0, SCHED_BATCH, 0), 0);
-    CHECK_EQ(verdict(ARCH, SYS_sched_setscheduler, 0, SCHED_FIFO, 0), EPERM);
-    CHECK_EQ(verdict(ARCH, SYS_sched_setscheduler, 0, GARBAGE | SCHED_RR, 0), EPERM);
-    CHECK_EQ(verdict(ARCH, SYS_sched_setscheduler, 0, SCHED_FIFO | SCHED_RESET_ON_FORK, 0), EPERM);
+}
+
+static void only_the_usual_schedulers(void) {
+    static const struct {
+        uint64_t policy;
+        int error;
+    } cases[] = {{SCHED_OTHER, 0},        {SCHED_BATCH, 0},        {SCHED_FIFO, EPERM},
+                 {SCHED_RR, EPERM},       {SCHED_DEADLINE, EPERM}, {SCHED_IDLE, EPERM},
+                 {SCHED_CLASS_EXT, EPERM}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint64_t policy = cases[i].policy;
+        CHECK_EQ(verdict(ARCH, SYS_sched_setscheduler, 0, policy, 0), cases[i].error);
+        CHECK_EQ(verdict(ARCH, SYS_sched_setscheduler, 0, policy | GARBAGE, 0), cases[i].error);
+        CHECK_EQ(verdict(ARCH, SYS_sched_setscheduler, 0, policy | SCHED_RESET_ON_FORK, 0),
+                 cases[i].error);
+    }
+    CHECK_EQ(verdict(ARCH, SYS_sched_setparam, 0, 0, 0), 0);
+    CHECK_EQ(verdict(ARCH, SYS_getpriority, 0, 0, 0), 0);
+    CHECK_EQ(verdict(ARCH, SYS_ioprio_get, 0, 0, 0), 0);
 }
 
 /* ---- the same in the kernel ---- */
@@ -376,6 +398,8 @@ static void the_kernel_denies(void) {
         {{SYS_clone3, 0, 0, 0}, ENOSYS},
         {{SYS_io_uring_setup, 1, 0, 0}, ENOSYS},
         {{SYS_keyctl, -1, 0, 0}, EPERM},
+        {{SYS_setpriority, PRIO_PROCESS, 0, 0}, EPERM},
+        {{SYS_sched_setscheduler, 0, SCHED_IDLE, 0}, EPERM},
         {{SYS_bpf, -1, 0, 0}, EPERM},
         {{SYS_socket, AF_NETLINK, SOCK_RAW, 0}, EAFNOSUPPORT},
         {{SYS_socket, AF_NETLINK | garbage, SOCK_RAW, 0}, EAFNOSUPPORT},
@@ -423,6 +447,8 @@ static void the_kernel_allows(void) {
         {SYS_socket, AF_INET, SOCK_STREAM, 0},
         {SYS_socket, AF_INET | garbage, SOCK_STREAM | garbage, 0},
         {SYS_personality, 0xffffffff, 0, 0},
+        {SYS_sched_setscheduler, 0, SCHED_BATCH, 0},
+        {SYS_sched_setparam, 0, 0, 0},
         {SYS_landlock_create_ruleset, 0, 0, 1},
         {SYS_clone, SIGCHLD, 0, 0},
     };
@@ -467,6 +493,6 @@ TEST_MAIN(TEST(every_call_number_has_its_verdict), TEST(another_architecture_can
           TEST(socket_pairs_are_unix), TEST(clone_makes_no_namespace),
           TEST(terminals_cannot_be_fed_and_modules_not_loaded),
           TEST(core_files_stay_off_and_neighbours_undisturbed),
-          TEST(personality_is_the_default_one), TEST(no_listener_and_no_realtime),
+          TEST(personality_is_the_default_one), TEST(no_listener), TEST(only_the_usual_schedulers),
           TEST(the_kernel_denies), TEST(the_kernel_allows), TEST(int_0x80_is_denied),
           TEST(x32_is_denied_by_the_kernel))

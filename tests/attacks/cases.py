@@ -21,7 +21,7 @@ CASES: Final[dict[str, str]] = {
     "P12": "lets children burn the CPU time",
     "P13": "children that live for milliseconds",
     "P14": "zombies without end",
-    "P15": "raises its priority",
+    "P15": "raises or lowers its priority",
     "P16": "moves itself or others to other CPUs",
     "P17": "raises resource limits, its own or another's",
     "P18": "traces or reads another process",

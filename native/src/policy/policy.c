@@ -50,6 +50,7 @@ enum {
     NR_LISTMOUNT = 458,
     NR_OPEN_TREE_ATTR = 467,
     SOCKET_TYPE_MASK = 0xf, /* SOCK_TYPE_MASK of the kernel; above it are SOCK_CLOEXEC and so on */
+    SCHED_CLASS_EXT = 7,    /* SCHED_EXT of Linux 6.12 */
 };
 
 struct denied {
@@ -121,6 +122,10 @@ static const struct denied denied_calls[] = {
     /* Would wait for the whole machine's disks. A job's own files are in memory: nothing to do. */
     DENY(sync, 0),
     DENY(syncfs, 0),
+    /* Less processor: see SCHED_IDLE below. A request for more would fail in any case. */
+    DENY(sched_setattr, EPERM),
+    DENY(setpriority, EPERM),
+    DENY(ioprio_set, EPERM),
     /* The administrator's. */
     DENY(reboot, EPERM),
     DENY(kexec_load, EPERM),
@@ -193,6 +198,11 @@ static const struct denied_argument denied_arguments[] = {
     DENY_POLICY(sched_setscheduler, SCHED_FIFO),
     DENY_POLICY(sched_setscheduler, SCHED_RR),
     DENY_POLICY(sched_setscheduler, SCHED_DEADLINE),
+    /* A thread that a job's own other threads starve keeps for seconds what it has locked in the
+     * kernel, and whoever needs that lock, on the whole machine, waits as long. SCHED_EXT is below
+     * the usual class, too, where a scheduler is loaded for some threads only. */
+    DENY_POLICY(sched_setscheduler, SCHED_IDLE),
+    DENY_POLICY(sched_setscheduler, SCHED_CLASS_EXT),
 };
 
 #define LOAD(member) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, member))
