@@ -20,6 +20,7 @@
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -94,14 +95,18 @@ static uint32_t interpret(const struct seccomp_data *data) {
 }
 
 /* The errno with which a call is denied, 0 where it is allowed, -1 for any other action. */
-static int verdict(uint32_t arch, long number, uint64_t a, uint64_t b, uint64_t c) {
-    const struct seccomp_data data = {.nr = (int)number, .arch = arch, .args = {a, b, c}};
-    uint32_t action = interpret(&data);
+static int verdict_of(const struct seccomp_data *data) {
+    uint32_t action = interpret(data);
     if (action == SECCOMP_RET_ALLOW)
         return 0;
     return (action & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_ERRNO
                ? (int)(action & SECCOMP_RET_DATA)
                : -1;
+}
+
+static int verdict(uint32_t arch, long number, uint64_t a, uint64_t b, uint64_t c) {
+    const struct seccomp_data data = {.nr = (int)number, .arch = arch, .args = {a, b, c}};
+    return verdict_of(&data);
 }
 
 /* ---- what must be denied, by the kernel headers' names, not by libseccomp's ---- */
@@ -333,6 +338,25 @@ static void no_listener(void) {
              EPERM);
 }
 
+static int mmap_verdict(uint64_t flags) {
+    const struct seccomp_data data = {
+        .nr = SYS_mmap, .arch = ARCH, .args = {0, 1 << 21, PROT_READ, flags}};
+    return verdict_of(&data);
+}
+
+static void no_huge_pages_of_the_host(void) {
+    const uint64_t usual = MAP_PRIVATE | MAP_ANONYMOUS, gigabytes = 30 << MAP_HUGE_SHIFT;
+    CHECK_EQ(mmap_verdict(usual | MAP_HUGETLB), EPERM);
+    CHECK_EQ(mmap_verdict(usual | MAP_HUGETLB | gigabytes | GARBAGE), EPERM);
+    CHECK_EQ(mmap_verdict(usual | MAP_NORESERVE | MAP_STACK | MAP_FIXED_NOREPLACE), 0);
+    CHECK_EQ(mmap_verdict(~(uint64_t)MAP_HUGETLB), 0);
+    CHECK_EQ(verdict(ARCH, SYS_memfd_create, 0, MFD_CLOEXEC | MFD_HUGETLB | GARBAGE, 0), EPERM);
+    CHECK_EQ(verdict(ARCH, SYS_memfd_create, 0, MFD_CLOEXEC | MFD_ALLOW_SEALING, 0), 0);
+    CHECK_EQ(verdict(ARCH, SYS_shmget, 0, 0, IPC_CREAT | SHM_HUGETLB | GARBAGE), EPERM);
+    CHECK_EQ(verdict(ARCH, SYS_shmget, 0, 0, IPC_CREAT | SHM_NORESERVE | 0600), 0);
+    CHECK_EQ(verdict(ARCH, SYS_madvise, 0, 0, MADV_HUGEPAGE), 0);
+}
+
 static void only_the_usual_schedulers(void) {
     static const struct {
         uint64_t policy;
@@ -400,6 +424,7 @@ static void the_kernel_denies(void) {
         {{SYS_keyctl, -1, 0, 0}, EPERM},
         {{SYS_setpriority, PRIO_PROCESS, 0, 0}, EPERM},
         {{SYS_sched_setscheduler, 0, SCHED_IDLE, 0}, EPERM},
+        {{SYS_memfd_create, 0, MFD_HUGETLB, 0}, EPERM},
         {{SYS_bpf, -1, 0, 0}, EPERM},
         {{SYS_socket, AF_NETLINK, SOCK_RAW, 0}, EAFNOSUPPORT},
         {{SYS_socket, AF_NETLINK | garbage, SOCK_RAW, 0}, EAFNOSUPPORT},
@@ -494,5 +519,5 @@ TEST_MAIN(TEST(every_call_number_has_its_verdict), TEST(another_architecture_can
           TEST(terminals_cannot_be_fed_and_modules_not_loaded),
           TEST(core_files_stay_off_and_neighbours_undisturbed),
           TEST(personality_is_the_default_one), TEST(no_listener), TEST(only_the_usual_schedulers),
-          TEST(the_kernel_denies), TEST(the_kernel_allows), TEST(int_0x80_is_denied),
-          TEST(x32_is_denied_by_the_kernel))
+          TEST(no_huge_pages_of_the_host), TEST(the_kernel_denies), TEST(the_kernel_allows),
+          TEST(int_0x80_is_denied), TEST(x32_is_denied_by_the_kernel))

@@ -109,12 +109,17 @@ def test_many_processes_below_the_limit(client: Client) -> None:
 
 
 def test_memory_cannot_be_locked(client: Client) -> None:
-    """M10: locked and huge pages and secret memory are refused."""
+    """M10: locked pages and secret memory are refused, and with EPERM every huge page that a host
+    has set aside, which no memory limit counts; those the kernel makes of usual ones are not."""
     found = run_ok(client, "lock_memory", limits=SMALL)
     assert found["mlockall"] in {"EPERM", "ENOMEM"}
     assert found["map_locked"] in {"EPERM", "EAGAIN"}
-    assert found["huge"] in {"ENOMEM", "EINVAL", "ENOSYS"}
     assert found["memfd_secret"] == "ENOSYS"
+    huge = {name: outcome for name, outcome in found.items() if name.startswith("huge")}
+    assert len(huge) == 5
+    assert set(huge.values()) == {"EPERM"}
+    assert found["memfd"] == "ok"
+    assert found["advised"] in {"ok", "EINVAL"}  # A kernel need not have them.
 
 
 def test_no_swap(client: Client, daemon: Daemon) -> None:

@@ -25,9 +25,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 
 #include "emit.h"
@@ -194,6 +196,10 @@ static const struct denied_argument denied_arguments[] = {
     DENY_VALUE(fcntl, 1, F_NOTIFY),        /* as inotify */
     DENY_VALUE(prctl, 0, PR_SCHED_CORE),   /* would idle the neighbour's hardware thread */
     DENY_VALUE(setrlimit, 0, RLIMIT_CORE), /* see deny_core_limit() */
+    /* Huge pages that the administrator has set aside: charged to no memory cgroup. */
+    DENY_BIT(mmap, 3, MAP_HUGETLB),
+    DENY_BIT(memfd_create, 1, MFD_HUGETLB),
+    DENY_BIT(shmget, 2, SHM_HUGETLB),
     DENY_BIT(seccomp, 1, SECCOMP_FILTER_FLAG_NEW_LISTENER),
     DENY_POLICY(sched_setscheduler, SCHED_FIFO),
     DENY_POLICY(sched_setscheduler, SCHED_RR),
