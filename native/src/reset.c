@@ -5,7 +5,8 @@
  * What a job can leave behind in a slot is: files, and the attributes of the three directories it
  * may write to; System V IPC objects (POSIX queues are denied by the filter); pids used (init.c).
  * Everything else dies with its processes. Network state needs an interface that is up, and a slot
- * whose lo was up is not recycled (worker.c).
+ * whose lo was up is not recycled (worker.c); IPv6 flow labels, which need none, are denied by the
+ * filter.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -42,6 +42,7 @@ enum {
     NEWEST = 469,
     X32 = 0x40000000,
     SCHED_CLASS_EXT = 7, /* SCHED_EXT of Linux 6.12 */
+    FLOW_LABEL_MANAGER = 32,
 };
 
 #define GARBAGE 0xdeadbeef00000000ull
@@ -357,6 +358,16 @@ static void no_huge_pages_of_the_host(void) {
     CHECK_EQ(verdict(ARCH, SYS_madvise, 0, 0, MADV_HUGEPAGE), 0);
 }
 
+static void no_flow_labels(void) {
+    for (uint64_t level = 0; level < 300; level++)
+        for (uint64_t option = 0; option < 100; option++) {
+            int expected = level == IPPROTO_IPV6 && option == FLOW_LABEL_MANAGER ? EPERM : 0;
+            CHECK_EQ(verdict(ARCH, SYS_setsockopt, 0, level, option), expected);
+            CHECK_EQ(verdict(ARCH, SYS_setsockopt, 0, level | GARBAGE, option | GARBAGE), expected);
+            CHECK_EQ(verdict(ARCH, SYS_getsockopt, 0, level, option), 0);
+        }
+}
+
 static void only_the_usual_schedulers(void) {
     static const struct {
         uint64_t policy;
@@ -425,6 +436,7 @@ static void the_kernel_denies(void) {
         {{SYS_setpriority, PRIO_PROCESS, 0, 0}, EPERM},
         {{SYS_sched_setscheduler, 0, SCHED_IDLE, 0}, EPERM},
         {{SYS_memfd_create, 0, MFD_HUGETLB, 0}, EPERM},
+        {{SYS_setsockopt, -1, IPPROTO_IPV6 | garbage, FLOW_LABEL_MANAGER | garbage}, EPERM},
         {{SYS_bpf, -1, 0, 0}, EPERM},
         {{SYS_socket, AF_NETLINK, SOCK_RAW, 0}, EAFNOSUPPORT},
         {{SYS_socket, AF_NETLINK | garbage, SOCK_RAW, 0}, EAFNOSUPPORT},
@@ -474,6 +486,7 @@ static void the_kernel_allows(void) {
         {SYS_personality, 0xffffffff, 0, 0},
         {SYS_sched_setscheduler, 0, SCHED_BATCH, 0},
         {SYS_sched_setparam, 0, 0, 0},
+        {SYS_setsockopt, -1, IPPROTO_IPV6, IPV6_V6ONLY},
         {SYS_landlock_create_ruleset, 0, 0, 1},
         {SYS_clone, SIGCHLD, 0, 0},
     };
@@ -519,5 +532,5 @@ TEST_MAIN(TEST(every_call_number_has_its_verdict), TEST(another_architecture_can
           TEST(terminals_cannot_be_fed_and_modules_not_loaded),
           TEST(core_files_stay_off_and_neighbours_undisturbed),
           TEST(personality_is_the_default_one), TEST(no_listener), TEST(only_the_usual_schedulers),
-          TEST(no_huge_pages_of_the_host), TEST(the_kernel_denies), TEST(the_kernel_allows),
-          TEST(int_0x80_is_denied), TEST(x32_is_denied_by_the_kernel))
+          TEST(no_huge_pages_of_the_host), TEST(no_flow_labels), TEST(the_kernel_denies),
+          TEST(the_kernel_allows), TEST(int_0x80_is_denied), TEST(x32_is_denied_by_the_kernel))

@@ -114,7 +114,8 @@ def test_traces_can_be_left_at_all(one: Client) -> None:
     assert found["port"] in {"ok", "EADDRNOTAVAIL"}
     # Forbidden rather than cleaned up.
     for name in ("hostname", "domainname", "mount", "keyring", "keyring_user", "sysctl",
-                 "sysctl_net", "oom_init", "mq"):  # fmt: skip
+                 "sysctl_net", "oom_init", "mq", "flow_label", "flow_label_tcp",
+                 "flow_label_high"):  # fmt: skip
         assert found[name] in {"EPERM", "EROFS", "EACCES", "ENOSYS", "ENOENT"}, name
 
 
@@ -141,7 +142,8 @@ def test_traces_of_the_first_stage(one: Client) -> None:
     assert result.run is not None
     found = traces(result.run)
     same = ("umask", "signal", "rlimit", "nice", "host", "domain", "cwd", "env", "pid", "ppid",
-            "sid", "child", "process", "abstract", "port", "fd", "oom", "dumpable")  # fmt: skip
+            "sid", "child", "process", "abstract", "port", "flow", "fd", "oom",
+            "dumpable")  # fmt: skip
 
     def settings(lines: list[str]) -> list[str]:
         return [line for line in lines if line.startswith(same)]

@@ -51,8 +51,9 @@ enum {
     NR_STATMOUNT = 457,
     NR_LISTMOUNT = 458,
     NR_OPEN_TREE_ATTR = 467,
-    SOCKET_TYPE_MASK = 0xf, /* SOCK_TYPE_MASK of the kernel; above it are SOCK_CLOEXEC and so on */
-    SCHED_CLASS_EXT = 7,    /* SCHED_EXT of Linux 6.12 */
+    SOCKET_TYPE_MASK = 0xf,  /* SOCK_TYPE_MASK of the kernel; above it are SOCK_CLOEXEC and so on */
+    SCHED_CLASS_EXT = 7,     /* SCHED_EXT of Linux 6.12 */
+    FLOW_LABEL_MANAGER = 32, /* IPV6_FLOWLABEL_MGR of <linux/in6.h>, which libc's headers exclude */
 };
 
 struct denied {
@@ -292,15 +293,28 @@ static void deny_arguments(scmp_filter_ctx filter) {
     }
 }
 
+#define LOW_HALF_IS(index, value) SCMP_CMP64(index, SCMP_CMP_MASKED_EQ, 0xffffffff, value)
+
+static void deny_both(scmp_filter_ctx filter, int number, const struct scmp_arg_cmp compare[2]) {
+    int error = seccomp_rule_add_exact_array(filter, SCMP_ACT_ERRNO(EPERM), number, 2, compare);
+    if (error)
+        die("cannot deny two arguments", -error);
+}
+
 /* A core limit of 1 stops even a dump into a program (core(5)), a limit of 0 does not: so that a
  * job does not feed a process of the host's root, it may not change what init has set. */
 static void deny_core_limit(scmp_filter_ctx filter) {
-    struct scmp_arg_cmp compare[] = {SCMP_CMP64(1, SCMP_CMP_MASKED_EQ, 0xffffffff, RLIMIT_CORE),
-                                     SCMP_CMP64(2, SCMP_CMP_NE, 0)};
-    int error = seccomp_rule_add_exact_array(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 2,
-                                             compare);
-    if (error)
-        die("cannot deny an argument", -error);
+    const struct scmp_arg_cmp compare[2] = {LOW_HALF_IS(1, RLIMIT_CORE),
+                                            SCMP_CMP64(2, SCMP_CMP_NE, 0)};
+    deny_both(filter, SCMP_SYS(prlimit64), compare);
+}
+
+/* They stay in the network namespace for up to a minute after their last socket, and without an
+ * interface, too: the next job in the slot would read them. */
+static void deny_flow_labels(scmp_filter_ctx filter) {
+    const struct scmp_arg_cmp compare[2] = {LOW_HALF_IS(1, IPPROTO_IPV6),
+                                            LOW_HALF_IS(2, FLOW_LABEL_MANAGER)};
+    deny_both(filter, SCMP_SYS(setsockopt), compare);
 }
 
 /* Returns the number of instructions that libseccomp made of the two tables. */
@@ -317,6 +331,7 @@ static size_t compile_tables(struct sock_filter *ret_program) {
     deny_calls(filter);
     deny_arguments(filter);
     deny_core_limit(filter);
+    deny_flow_labels(filter);
     return export_filter(filter, ret_program);
 }
 

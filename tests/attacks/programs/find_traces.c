@@ -80,6 +80,17 @@ static void describe_sockets(void) {
     TRY("port", fd < 0 ? -1 : connect(fd, (struct sockaddr *)&port, sizeof port));
 }
 
+/* They outlive their sockets. */
+static void describe_flow_labels(void) {
+    char line[256];
+    long labels = 0;
+    FILE *table = fopen("/proc/net/ip6_flowlabel", "r");
+    say_number("flow_labels_known", table != NULL);
+    while (table && fgets(line, sizeof line, table)) {
+        dprintf(1, "flow_label_%ld=%s", labels++, line);
+    }
+}
+
 static void describe_settings(void) {
     mode_t mask = umask(0);
     dprintf(1, "umask=%o\n", mask);
@@ -219,6 +230,7 @@ int main(int argc, char **argv) {
     }
     describe_ipc();
     describe_sockets();
+    describe_flow_labels();
     describe_settings();
     describe_processes();
     describe_counters();

@@ -107,6 +107,34 @@ static void leave_sockets(void) {
     listen(fd, 5);
 }
 
+/* Of <linux/in6.h>, which C libraries cannot be used with. */
+struct flow_label {
+    struct in6_addr destination;
+    uint32_t label;
+    uint8_t action, share;
+    uint16_t flags, expires, linger;
+    uint32_t pad;
+};
+
+/* A label lasts for a while after the last socket that had it. */
+static void leave_flow_label(void) {
+    enum { LABEL_MANAGER = 32, GET = 0, CREATE = 1, ANY = 255, LONGEST_S = 60 };
+    const struct flow_label label = {.destination.s6_addr = {0x20, 0x01, 0x0d, 0xb8},
+                                     .label = htonl(0x5eed),
+                                     .action = GET,
+                                     .share = ANY,
+                                     .flags = CREATE,
+                                     .expires = LONGEST_S,
+                                     .linger = LONGEST_S};
+    int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    TRY("flow_label", setsockopt(fd, IPPROTO_IPV6, LABEL_MANAGER, &label, sizeof label));
+    fd = socket(AF_INET6, SOCK_STREAM, 0);
+    TRY("flow_label_tcp", setsockopt(fd, IPPROTO_IPV6, LABEL_MANAGER, &label, sizeof label));
+    const long garbage = (long)0xdeadbeef00000000;
+    TRY("flow_label_high", syscall(SYS_setsockopt, fd, IPPROTO_IPV6 | garbage,
+                                   LABEL_MANAGER | garbage, &label, sizeof label));
+}
+
 static void leave_settings(void) {
     umask(0);
     signal(SIGUSR1, SIG_IGN);
@@ -157,6 +185,7 @@ int main(int argc, char **argv) {
         leave_xattrs();
     if (all || strcmp(what, "network") == 0) {
         leave_sockets();
+        leave_flow_label();
         move_network_counters();
     }
     if (all || strcmp(what, "ipc") == 0)
