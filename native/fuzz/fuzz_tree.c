@@ -84,6 +84,10 @@ static void make_slot(void) {
     }
     FUZZ_CHECK(fchownat(root.tmpfs, "work", JOB_UID, JOB_UID, 0) == 0);
     FUZZ_CHECK(pristine_note(&pristine, &root) == 0);
+    close_fd(&pristine.sockstat); /* the host's, where others have sockets */
+    pristine.sockstat = memfd_create("sockstat", MFD_CLOEXEC);
+    FUZZ_CHECK(write(pristine.sockstat, "sockets: used 0\n", 16) == 16);
+    pristine.sockets = 0;
 }
 
 static void drop_slot(void) {
@@ -91,6 +95,7 @@ static void drop_slot(void) {
         close_fd(&pristine.place[i]);
         close_fd(&root.next_id[i]);
     }
+    close_fd(&pristine.sockstat);
     close_fd(&outside);
     close_fd(&root.tmpfs);
     FUZZ_CHECK(umount2(base, MNT_DETACH) == 0);

@@ -286,6 +286,8 @@ struct times {
 struct pristine {
     int place[PLACES]; /* directories of the job's tmpfs */
     int next_id[IPC_KINDS];
+    int sockstat;    /* of the slot's network namespace */
+    int64_t sockets; /* that there were at the start */
     struct times times[PLACES];
     struct timespec taken; /* CLOCK_REALTIME when this was noted */
     uint64_t used_blocks;

@@ -4,13 +4,15 @@
  *
  * What a job can leave behind in a slot is: files, and the attributes of the three directories it
  * may write to; System V IPC objects (POSIX queues are denied by the filter); pids used (init.c).
- * Everything else dies with its processes. Network state needs an interface that is up, and a slot
- * whose lo was up is not recycled (worker.c); IPv6 flow labels, which need none, are denied by the
- * filter.
+ * Everything else dies with its processes, but for Unix sockets that were sent over one another,
+ * with whatever else was sent, which the kernel finds some day: no more sockets may be there than
+ * at the start. Network state needs an interface that is up, and a slot whose lo was up is not
+ * recycled (worker.c); IPv6 flow labels, which need none, are denied by the filter.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <linux/fs.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -46,6 +48,17 @@ static int note(struct pristine *pristine) {
     return clock_gettime(CLOCK_REALTIME, &pristine->taken);
 }
 
+/* How many there are, -1 where that cannot be known. Takes some microseconds. */
+static int64_t count_sockets(const struct pristine *pristine) {
+    static const char head[] = "sockets: used ";
+    char text[512];
+    ssize_t len = pread(pristine->sockstat, text, sizeof text - 1, 0);
+    if (len < 0)
+        return -1;
+    text[len] = '\0';
+    return strncmp(text, head, sizeof head - 1) ? -1 : strtoll(text + sizeof head - 1, NULL, 10);
+}
+
 int pristine_note(struct pristine *pristine, const struct root *root) {
     for (int i = 0; i < PLACES; i++) {
         pristine->place[i] =
@@ -58,6 +71,8 @@ int pristine_note(struct pristine *pristine, const struct root *root) {
         if (pwrite(root->next_id[i], "0", 1, 0) != 1)
             pristine->next_id[i] = -1; /* no reset will succeed */
     }
+    pristine->sockstat = open("/proc/self/net/sockstat", O_RDONLY | O_CLOEXEC);
+    pristine->sockets = count_sockets(pristine);
     return note(pristine);
 }
 
@@ -113,6 +128,14 @@ static int ipc_is_unused(const struct pristine *pristine) {
         }
     }
     return 0;
+}
+
+static int sockets_are_gone(const struct pristine *pristine) {
+    int64_t count = count_sockets(pristine);
+    if (count >= 0 && count == pristine->sockets)
+        return 0;
+    errno = EBUSY;
+    return -1;
 }
 
 static int open_directory(int parent, const char *name) {
@@ -190,7 +213,7 @@ static int restore_place(const struct pristine *pristine, int place, unsigned *b
 
 int slot_reset(struct pristine *pristine, struct fault *fault) {
     unsigned budget = MAX_DELETIONS;
-    if (ipc_is_unused(pristine) < 0)
+    if (ipc_is_unused(pristine) < 0 || sockets_are_gone(pristine) < 0)
         return fail(fault, SBX_STEP_RESET);
     if (untouched(pristine))
         return clock_gettime(CLOCK_REALTIME, &pristine->taken) < 0 ? fail(fault, SBX_STEP_RESET)

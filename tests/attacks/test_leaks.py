@@ -73,6 +73,7 @@ RECYCLED = {
     "settings": True,
     "attributes": False,
     "xattrs": False,
+    "cycle": False,
     "ipc": False,
     "ipc_counters": False,
     "all": False,

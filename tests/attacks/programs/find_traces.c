@@ -78,6 +78,8 @@ static void describe_sockets(void) {
     port.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     fd = socket(AF_INET, SOCK_STREAM, 0);
     TRY("port", fd < 0 ? -1 : connect(fd, (struct sockaddr *)&port, sizeof port));
+    fd = socket(AF_INET, SOCK_STREAM, 0);
+    TRY("port_free", fd < 0 ? -1 : bind(fd, (struct sockaddr *)&port, sizeof port));
 }
 
 /* They outlive their sockets. */

@@ -107,6 +107,34 @@ static void leave_sockets(void) {
     listen(fd, 5);
 }
 
+static void send_over(int socket, const int *fds, size_t count) {
+    char room[CMSG_SPACE(4 * sizeof *fds)] = {0}, byte = 0;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = room,
+                             .msg_controllen = CMSG_SPACE(count * sizeof *fds)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(count * sizeof *fds);
+    memcpy(CMSG_DATA(head), fds, count * sizeof *fds);
+    TRY("cycle", sendmsg(socket, &message, 0));
+}
+
+/* Sockets on their way over one another have nobody who closes them. */
+static void leave_cycle(void) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0trace"};
+    struct sockaddr_in port = {.sin_family = AF_INET, .sin_port = htons(45678)};
+    int fds[4] = {socket(AF_UNIX, SOCK_DGRAM, 0), socket(AF_UNIX, SOCK_DGRAM, 0),
+                  socket(AF_INET, SOCK_STREAM, 0), memfd_create("trace", 0)};
+    (void)!bind(fds[0], (struct sockaddr *)&name, 8);
+    (void)!connect(fds[1], (struct sockaddr *)&name, 8);
+    (void)!bind(fds[2], (struct sockaddr *)&port, sizeof port);
+    listen(fds[2], 5);
+    send_over(fds[1], fds, 4);
+}
+
 /* Of <linux/in6.h>, which C libraries cannot be used with. */
 struct flow_label {
     struct in6_addr destination;
@@ -188,6 +216,8 @@ int main(int argc, char **argv) {
         leave_flow_label();
         move_network_counters();
     }
+    if (all || strcmp(what, "cycle") == 0)
+        leave_cycle();
     if (all || strcmp(what, "ipc") == 0)
         leave_ipc();
     if (all || strcmp(what, "ipc_counters") == 0)
