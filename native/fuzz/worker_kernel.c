@@ -186,7 +186,10 @@ int fake_epoll_pwait2(int epoll, struct epoll_event *events, int most,
 
 /* ---- reader.c, without a thread: it reads when it is started and when it is stopped ---- */
 
-void reader_init(struct reader *reader) { *reader = (struct reader){.stop = -1}; }
+int reader_init(struct reader *reader) {
+    *reader = (struct reader){.stop = -1};
+    return 0;
+}
 
 static void read_all(struct reader *reader) {
     for (unsigned i = 0; i < 2 && !reader->full; i++)

@@ -31,11 +31,11 @@ int slot_init(struct slot *slot, const struct config *config, unsigned index) {
     slot->mount_namespace = -1;
     forget(slot);
     cgroup_init(&slot->cgroup);
-    reader_init(&slot->reader);
     slot->for_warm = index >= config->slots + config->spare;
     /* An interpreter maps it anew. Were it made shorter, the worker would die of that. */
     slot->shared_fd = memfd_create("slot", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (slot->shared_fd < 0 || ftruncate(slot->shared_fd, sizeof *slot->shared) < 0 ||
+    if (reader_init(&slot->reader) < 0 || slot->shared_fd < 0 ||
+        ftruncate(slot->shared_fd, sizeof *slot->shared) < 0 ||
         fcntl(slot->shared_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return -1;
     slot->shared =

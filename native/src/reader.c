@@ -51,10 +51,6 @@ static void *run(void *argument) {
 static int make_thread(struct reader *reader) {
     pthread_attr_t attributes;
     pthread_t thread;
-    if (reader->stop < 0)
-        reader->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (reader->stop < 0 || sem_init(&reader->go, 0, 0) < 0 || sem_init(&reader->done, 0, 0) < 0)
-        return -1;
     errno = pthread_attr_init(&attributes);
     if (errno)
         return -1;
@@ -66,7 +62,12 @@ static int make_thread(struct reader *reader) {
     return reader->exists ? 0 : -1;
 }
 
-void reader_init(struct reader *reader) { *reader = (struct reader){.stop = -1}; }
+int reader_init(struct reader *reader) {
+    *reader = (struct reader){.stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    if (reader->stop < 0 || sem_init(&reader->go, 0, 0) < 0)
+        return -1;
+    return sem_init(&reader->done, 0, 0);
+}
 
 int reader_start(struct reader *reader, struct output *output, const int fd[2], int tell) {
     if (!reader->exists && make_thread(reader) < 0)

@@ -142,7 +142,7 @@ void cpus_give_back(struct slot *slot);
 
 /* ---- reader.c ---- */
 
-void reader_init(struct reader *reader);
+int reader_init(struct reader *reader);
 /* Lets it read the two pipes; `tell` is written to when one is full. */
 int reader_start(struct reader *reader, struct output *output, const int fd[2], int tell);
 /* Takes the output back; nobody may be left who can write to the pipes. */

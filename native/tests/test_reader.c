@@ -16,8 +16,7 @@ struct place {
 };
 
 static void begin(struct place *place, uint64_t cap, bool ordered) {
-    reader_init(&place->reader);
-    REQUIRE(output_init(&place->output, CAP) == 0);
+    REQUIRE(reader_init(&place->reader) == 0 && output_init(&place->output, CAP) == 0);
     place->tell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     for (int i = 0; i < 2; i++) {
         int ends[2];

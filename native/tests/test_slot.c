@@ -63,6 +63,7 @@ static void end(void) {
     close_fd(&slot.init_pidfd);
     close_fd(&slot.sock);
     close_fd(&slot.shared_fd);
+    close_fd(&slot.reader.stop);
     close_fd(&slot.mount_namespace);
     for (int i = 0; i < 2; i++) {
         close_fd(&slot.output_fd[i]);

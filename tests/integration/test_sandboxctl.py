@@ -306,8 +306,11 @@ def test_the_private_daemon_ends_even_when_we_are_killed(alone: dict[str, str]) 
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         family = host.descendants(process.pid)
-        ends = [os.pidfd_open(pid) for pid in family]
-        assert len(family) >= 4, "the daemon, the keeper, the worker, a slot"
+        ends = []
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):  # What makes a slot ends by itself.
+                ends.append(os.pidfd_open(pid))
+        assert len(ends) >= 4, "the daemon, the keeper, the worker, a slot"
         directory = _directory_of(family)
         process.kill()
     deadline = time.monotonic() + 10
