@@ -102,8 +102,8 @@ def resize(connection: Connection, msgid: int, params: ResizeParams) -> object:
     started = connection.jobs.find(params.job)
     if started.staged is None:
         raise RequestError(NOT_FOUND, "job: it was started without tty")
-    started.staged.resize(params.rows, params.columns)
-    return _DONE
+    started.staged.resize(params.rows, params.columns, partial(connection.answer, msgid, _DONE))
+    return LATER
 
 
 def cancel(connection: Connection, msgid: int, params: JobRef) -> object:

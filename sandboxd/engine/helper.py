@@ -19,10 +19,10 @@ import os
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -63,6 +63,15 @@ class Events(Protocol):
     def slot_failed(self, why: str) -> None: ...
     def stage_ended(self, job_id: int, end: StageEnd) -> None: ...
     def stage_not_sent(self, job_id: int, error: OSError) -> None: ...
+
+
+class _Message(NamedTuple):
+    """One for the worker."""
+
+    data: bytes
+    fds: tuple[int, ...]
+    job_id: int
+    close: Callable[[tuple[int, ...]], None]
 
 
 @dataclass(slots=True)
@@ -131,7 +140,7 @@ class HelperLink:
         self._went = trio.Event()
         self._greeted = trio.Event()  # By the worker that was adopted last.
         self._work: socket.socket | None = None
-        self._backlog: deque[tuple[bytes, tuple[int, ...], int]] = deque()
+        self._backlog: deque[_Message] = deque()
         self._backlog_grew = trio.Event()
         self._stats_waiters: list[tuple[trio.Event, list[wire.Stats]]] = []
         self._buffer = bytearray(wire.MAX_MESSAGE)
@@ -231,8 +240,8 @@ class HelperLink:
         self._work = None
         self._came = trio.Event()
         self._went.set()
-        for _, fds, _ in self._backlog:
-            close_all(fds)
+        for message in self._backlog:
+            message.close(message.fds)
         self._backlog.clear()
         for event, _ in self._stats_waiters:
             event.set()
@@ -301,40 +310,47 @@ class HelperLink:
         if error.step != wire.STEP_INTERPRETER:  # Nobody has to wait for one.
             self._events.slot_failed(text)
 
-    def send(self, message: bytes, fds: tuple[int, ...] = (), job_id: int = 0) -> None:
+    def send(
+        self,
+        data: bytes,
+        fds: tuple[int, ...] = (),
+        job_id: int = 0,
+        close: Callable[[tuple[int, ...]], None] = close_all,
+    ) -> None:
         """Send a message, or keep it for later when the socket is full. Never blocks.
 
-        Owns the descriptors from here on. Raises OSError when no worker serves or the kernel
-        will never take it. A worker that has just died is no error here: the reader notices and
-        reports every job of it as lost.
+        Owns the descriptors from here on; ``close`` closes them. Raises OSError when no worker
+        serves or the kernel will never take it. A worker that has just died is no error here: the
+        reader notices and reports every job of it as lost.
         """
+        message = _Message(data, fds, job_id, close)
         if self._backlog:
-            self._keep(message, fds, job_id)
+            self._keep(message)
             return
         try:
-            self._send_now(message, fds)
+            self._send_now(message)
         except BlockingIOError:
-            self._keep(message, fds, job_id)
+            self._keep(message)
         except (BrokenPipeError, ConnectionResetError):
-            close_all(fds)
+            close(fds)
         except OSError:
-            close_all(fds)
+            close(fds)
             raise
         else:
             if fds:
-                close_all(fds)
+                close(fds)
 
-    def _send_now(self, message: bytes, fds: tuple[int, ...]) -> None:
+    def _send_now(self, message: _Message) -> None:
         if self._work is None:
             raise OSError(errno.ENOTCONN, "the helper is down")
-        if fds:
-            self._work.sendmsg([message], rights(fds), socket.MSG_NOSIGNAL)
+        if message.fds:
+            self._work.sendmsg([message.data], rights(message.fds), socket.MSG_NOSIGNAL)
         else:
-            self._work.send(message, socket.MSG_NOSIGNAL)
+            self._work.send(message.data, socket.MSG_NOSIGNAL)
 
-    def _keep(self, message: bytes, fds: tuple[int, ...], job_id: int) -> None:
+    def _keep(self, message: _Message) -> None:
         # Bounded by what can be sent at all: one job for each place and its control messages.
-        self._backlog.append((message, fds, job_id))
+        self._backlog.append(message)
         self._backlog_grew.set()
 
     async def _send_backlog(self, work: socket.socket) -> None:
@@ -343,17 +359,17 @@ class HelperLink:
             self._backlog_grew = trio.Event()
             while self._backlog:
                 await trio.lowlevel.wait_writable(work)
-                message, fds, job_id = self._backlog[0]
+                message = self._backlog[0]
                 try:
-                    self._send_now(message, fds)
+                    self._send_now(message)
                 except BlockingIOError:
                     continue
                 except (BrokenPipeError, ConnectionResetError):
                     return
                 except OSError as exc:
-                    self._events.stage_not_sent(job_id, exc)
+                    self._events.stage_not_sent(message.job_id, exc)
                 self._backlog.popleft()
-                close_all(fds)
+                message.close(message.fds)
 
     async def stats(self, timeout_s: float) -> wire.Stats | None:
         """Ask the worker for its counters. None when it does not answer in time."""

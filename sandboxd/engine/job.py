@@ -41,6 +41,11 @@ class Stdio:
     stderr: int | None = None
     result: int | None = None
 
+    @property
+    def streams(self) -> bool:
+        """Whether there are any but memory of ours."""
+        return (self.stdin, self.stdout, self.stderr) != (None, None, None)
+
     def close(self) -> None:
         fds = (self.stdin, self.stdout, self.stderr, self.result)
         close_all([fd for fd in fds if fd is not None])

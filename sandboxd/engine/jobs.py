@@ -17,6 +17,7 @@ from msgspec.structs import astuple
 from sandboxd.config import Config
 from sandboxd.engine import results, wire
 from sandboxd.engine.admission import Admission
+from sandboxd.engine.aside import close_aside
 from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.helper import HelperLink, Keeper
 from sandboxd.engine.job import (
@@ -223,6 +224,8 @@ class Engine:
         job_id = next(self._ids)
         mask = 0
         fds: tuple[int, ...] = ()
+        # Ours may be the last ones already, and others have the other ends.
+        close = close_aside if stdio.streams else close_all
         if spec.warm:
             flags |= wire.JOB_WARM
         if spec.result_bytes and stage is spec.run:
@@ -236,7 +239,7 @@ class Engine:
         job.stage_id = job_id
         self._active[job_id] = on_end
         try:
-            self.link.send(header + blob, fds, job_id)
+            self.link.send(header + blob, fds, job_id, close)
         except OSError:
             del self._active[job_id]
             job.stage_id = 0

@@ -13,11 +13,12 @@ import msgspec
 import trio
 
 from sandboxd.engine import collect, results, steps, wire
+from sandboxd.engine.aside import Aside
 from sandboxd.engine.job import LOST, NO_STDIO, Job, Outcome, Stdio, not_started, unfinished
 from sandboxd.engine.jobs import Engine
 from sandboxd.engine.memfd import open_memfd
 from sandboxd.engine.results import StageEnd
-from sandboxd.engine.streams import Ends, OutputPump, Sink, Stdin, set_window_size
+from sandboxd.engine.streams import Ends, OutputPump, Sink, Stdin, Window
 from sandboxd.logs import fields
 from sandboxd.protocol import status
 from sandboxd.protocol.errors import NOT_FOUND, RequestError
@@ -42,7 +43,7 @@ class StagedJob:
         self._held = 0  # The job whose slot is held for the next stage.
         self._after = 0  # The one whose slot the present stage continues in.
         self._given_up = False
-        self._terminal: int | None = None
+        self._window: Window | None = None
 
     async def run(self) -> None:
         """The job has its place. Whatever happens, the place is given back; cancellation kills
@@ -66,11 +67,11 @@ class StagedJob:
                     self._job, unfinished(self._job) if outcome is None else outcome
                 )
 
-    def resize(self, rows: int, columns: int) -> None:
-        """Raises RequestError when the job has no terminal now."""
-        if self._terminal is None:
+    def resize(self, rows: int, columns: int, done: Callable[[], None]) -> None:
+        """``done`` is called when it is so. Raises RequestError when the job has no terminal."""
+        if self._window is None:
             raise RequestError(NOT_FOUND, "job: it has no terminal at the moment")
-        set_window_size(self._terminal, rows, columns)
+        self._window.resize(rows, columns, done)
 
     # -- the steps ---------------------------------------------------------------------------
 
@@ -116,12 +117,12 @@ class StagedJob:
             if spec.stream:
                 ends.add_output("stdout")
                 ends.add_output("stderr")
-            self._terminal = ends.terminal
+            self._window = ends.window
             return await self._stage("run", spec.run, job.limits, ends, files, flags)
         except OSError as exc:
             return not_started(exc)
         finally:
-            self._terminal = None
+            self._window = None
             ends.close()
 
     async def _run_steps(self, files: tuple[InputFile, ...]) -> Result:
@@ -236,13 +237,13 @@ class StagedJob:
                 self._engine.kill(job, wire.REASON_OUTPUT)
 
         return [
-            OutputPump(stream, fd, limits.output_bytes, sink, exceeded)
-            for stream, fd in ends.outputs
+            OutputPump(stream, end, limits.output_bytes, sink, exceeded)
+            for stream, end in ends.outputs
         ]
 
     @staticmethod
-    async def _feed(stdin: Stdin, ends: Ends, fd: int) -> None:
-        await stdin.pump(fd, terminal=ends.terminal is not None)
+    async def _feed(stdin: Stdin, ends: Ends, end: Aside) -> None:
+        await stdin.pump(end, terminal=ends.window is not None)
         ends.close_stdin()
 
     def _result(self, end: StageEnd | None, stage: Stage, limits: JobLimits) -> Result:

@@ -2,26 +2,32 @@
 
 A stage that streams gets pipes (or a terminal) made here; the helper only passes them on. Reading
 stops while the client does not read, so the pipe fills and the program waits: that is all the
-back-pressure there is, and it needs no memory. The output limit is enforced here, too.
+back-pressure there is, and it needs no memory but for one piece. The output limit is enforced here,
+too.
+
+The other end is a hostile program's, so every call on our end but poll is made aside (see there).
 """
 
 import contextlib
-import errno
 import fcntl
+import logging
 import os
+import select
 import struct
 import termios
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol
 
 import trio
 
-from sandboxd.engine.descriptors import close_all
+from sandboxd.engine.aside import Aside, close_aside, close_ends
 from sandboxd.engine.job import Stdio
 from sandboxd.protocol.errors import BUSY, CANCELLED, RequestError
 from sandboxd.protocol.models import WindowSize
+
+_log = logging.getLogger("sandboxd.jobs")
 
 # Large enough that a fast writer costs few wake-ups, small enough that an unprivileged user's
 # share of pipe memory (pipe-user-pages-soft) serves many jobs.
@@ -29,6 +35,8 @@ _PIPE_BYTES: Final = 256 * 1024
 # One job.write of any size is always taken; further ones only while this little is unwritten.
 _STDIN_BUFFER: Final = 1024 * 1024
 _STDIN_RETRY_NS: Final = 10_000_000
+# So long a read may take when the program is dead. Nobody of the job keeps it waiting then.
+_LAST_READ_S: Final = 5.0
 _WINSIZE: Final = struct.Struct("HHHH")
 # The terminal's end-of-file character (stty eof).
 _EOF: Final = b"\x04"
@@ -88,33 +96,30 @@ class Stdin:
         while self._waiting:
             self._waiting.popleft()[1]()
 
-    async def pump(self, fd: int, *, terminal: bool) -> None:
-        """Write to ``fd`` (non-blocking) until closed and empty, or nobody reads.
+    async def pump(self, end: Aside, *, terminal: bool) -> None:
+        """Write to ``end`` (non-blocking) until closed and empty, or nobody reads.
 
-        Returns when done; the caller closes ``fd``.
+        Returns when done; the caller closes ``end``. Cancelled, it leaves a write that was begun
+        to its thread: the program is dead, or about to be killed, and nobody counts its bytes.
         """
         while True:
             while self._waiting:
-                if not await self._write_first(fd):
+                if not await self._write_first(end):
                     self.finish()
                     return
             if self._closed:
                 if terminal:
-                    with contextlib.suppress(OSError):
-                        os.write(fd, _EOF)
+                    await end.call(partial(_write, _EOF))
                 return
             await self._changed.wait()
             self._changed = trio.Event()
 
-    async def _write_first(self, fd: int) -> bool:
+    async def _write_first(self, end: Aside) -> bool:
         data, taken = self._waiting[0]
         while data:
-            await trio.lowlevel.wait_writable(fd)
-            try:
-                count = os.write(fd, data)
-            except BlockingIOError:
-                continue
-            except OSError:
+            await trio.lowlevel.wait_writable(end.fd)
+            count = await end.call(partial(_write, data))
+            if count is None:
                 return False
             data = data[count:]
             self._bytes -= count
@@ -123,35 +128,63 @@ class Stdin:
         return True
 
 
+def _write(data: bytes | memoryview, fd: int) -> int | None:
+    """How many bytes were taken; None when nobody reads any more. For a thread."""
+    try:
+        return os.write(fd, data)
+    except BlockingIOError:
+        return 0
+    except OSError:
+        return None
+
+
 class Intake:
-    """Reads one pipe or terminal without ever waiting, up to a limit."""
+    """Reads one pipe or terminal, a piece at a time, up to a limit.
+
+    What a thread has read is passed on in any case, so no byte is lost where somebody who waited
+    for it is cancelled; and as there is one thread at a time, they stay in order.
+    """
 
     def __init__(
-        self, fd: int, limit: int, output: Callable[[bytes], object], exceeded: Callable[[], None]
+        self,
+        end: Aside,
+        limit: int,
+        output: Callable[[bytes], object],
+        exceeded: Callable[[], None],
     ) -> None:
-        self.fd = fd
+        self.end = end
         self.truncated = False
         self.ended = False
         """At the end of the stream, or at the limit."""
         self._left = limit
         self._output = output
         self._exceeded = exceeded
+        self._poll = select.poll()
+        self._poll.register(end.fd, select.POLLIN)
 
-    def take(self) -> bool:
-        """Read once. False when there was nothing, or it has ended."""
-        if self.ended:
+    def look(self) -> bool:
+        """Whether there is something to read now. Notices the end of the stream."""
+        events = self._poll.poll(0)
+        if not events or self.ended:
             return False
-        try:
-            data = os.read(self.fd, _PIPE_BYTES)
-        except BlockingIOError:
-            return False
-        except OSError as exc:
-            if exc.errno != errno.EIO:  # EIO: a terminal whose other end nobody has open.
-                raise
-            data = b""
-        if not data:
-            self.ended = True
-            return False
+        if events[0][1] & select.POLLIN:
+            return True
+        self.ended = True  # Nobody has the other end.
+        return False
+
+    def start(self, then: Callable[[], object] | None = None) -> None:
+        """Read once. ``then`` is called when what was read has been passed on. Not while one of
+        these is under way. Raises OSError when no thread is to be had."""
+        self.end.start(_read, partial(self._arrived, then))
+
+    def _arrived(self, then: Callable[[], object] | None, data: bytes | None) -> None:
+        if data is not None and not self.ended:
+            self._pass_on(data)
+        if then is not None:
+            then()
+
+    def _pass_on(self, data: bytes) -> None:
+        self.ended = not data
         if len(data) > self._left:
             data = data[: self._left]
             self.ended = self.truncated = True
@@ -159,17 +192,48 @@ class Intake:
         self._left -= len(data)
         if data:
             self._output(data)
-        return True
+
+    async def take(self) -> None:
+        """Read once. Cancelled, it does not wait; see above."""
+        self.start()
+        await self.end.settled()
+
+    async def drain(self, ready: Callable[[], Awaitable[None]]) -> None:
+        """Take what is left, without waiting for more; ``ready`` before each further piece.
+
+        The program is dead, but whom it sent its descriptor by a passed socket may keep the pipe
+        open for ever, and a read waiting: then what that would bring is lost.
+        """
+        while True:
+            with trio.move_on_after(_LAST_READ_S):
+                await self.end.settled()
+            if self.end.busy:
+                self.ended = True
+                _log.warning("the end of a job's output could not be read")
+            if not self.look():
+                return
+            await ready()
+            self.start()
+
+
+def _read(fd: int) -> bytes | None:
+    """Bytes; none at the end of the stream, None when there is nothing yet. For a thread."""
+    try:
+        return os.read(fd, _PIPE_BYTES)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""  # EIO: a terminal whose other end nobody has open. A pipe has no errors.
 
 
 class OutputPump:
     """Carries one output stream of a stage from its pipe to the client."""
 
     def __init__(
-        self, stream: str, fd: int, limit: int, sink: Sink, exceeded: Callable[[], None]
+        self, stream: str, end: Aside, limit: int, sink: Sink, exceeded: Callable[[], None]
     ) -> None:
         self.stream = stream
-        self._intake = Intake(fd, limit, partial(sink.output, stream), exceeded)
+        self._intake = Intake(end, limit, partial(sink.output, stream), exceeded)
         self._sink = sink
 
     @property
@@ -179,16 +243,48 @@ class OutputPump:
     async def run(self) -> None:
         """Until the end of the stream. May be cancelled at any time without loss; call
         `drain` then."""
-        while not self._intake.ended:
-            await trio.lowlevel.wait_readable(self._intake.fd)
-            self._intake.take()
+        intake = self._intake
+        while not intake.ended:
+            await trio.lowlevel.wait_readable(intake.end.fd)
+            if intake.look():
+                await intake.take()
             await self._sink.ready()
 
     async def drain(self) -> None:
-        """Take what is left in the pipe, without waiting for more. The program is dead, but a
-        passed descriptor may keep the pipe open for ever."""
-        while self._intake.take():
-            await self._sink.ready()
+        """Take what is left in the pipe; see `Intake.drain`."""
+        await self._intake.drain(self._sink.ready)
+
+
+class Window:
+    """The size of a terminal. Owns its descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self.end = Aside(fd)
+        self._size = (0, 0)
+        self._waiting: list[Callable[[], None]] = []
+
+    def resize(self, rows: int, columns: int, done: Callable[[], None]) -> None:
+        """Set it; ``done`` is called when that is so, or the terminal is closed. Of many sizes that
+        come meanwhile, the last counts. Raises OSError when no thread is to be had."""
+        self._size = (rows, columns)
+        if not self.end.busy:
+            self._set()
+        self._waiting.append(done)
+
+    def _set(self) -> None:
+        self.end.start(partial(set_window_size, *self._size), partial(self._was_set, self._size))
+
+    def _was_set(self, size: tuple[int, int], _: None) -> None:
+        if size != self._size and not self.end.closed:
+            self._set()
+        else:
+            self.tell()
+
+    def tell(self) -> None:
+        """Call every ``done``: it has its size, or will be closed."""
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done()
 
 
 class Ends:
@@ -198,11 +294,11 @@ class Ends:
     """
 
     def __init__(self) -> None:
-        self.stdin: int | None = None
-        self.outputs: list[tuple[str, int]] = []
-        self.terminal: int | None = None
+        self.stdin: Aside | None = None
+        self.outputs: list[tuple[str, Aside]] = []
+        self.window: Window | None = None
         self._job: dict[str, int] = {}
-        self._ours: list[int] = []
+        self._ours: list[Aside] = []
 
     def for_job(self) -> Stdio:
         job, self._job = self._job, {}
@@ -217,53 +313,53 @@ class Ends:
 
     def add_terminal(self, window: WindowSize) -> None:
         ours, theirs = os.openpty()
-        self._ours.append(ours)
+        output = self._own(ours)
         self._job = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-        os.set_blocking(ours, False)
-        set_window_size(ours, window.rows, window.columns)
-        self.stdin = self.terminal = ours
-        self.outputs = [("stdout", ours)]
+        set_window_size(window.rows, window.columns, ours)
+        # A descriptor for each, as one that waits must not keep the others waiting.
+        self.stdin = self._own(os.dup(ours))
+        self.window = Window(os.dup(ours))
+        self._ours.append(self.window.end)
+        self.outputs = [("stdout", output)]
 
     def add_output(self, stream: str) -> None:
         if stream in self._job:
             return
         ours, theirs = self._pipe()
         self._job[stream] = theirs
-        self._ours.append(ours)
-        self.outputs.append((stream, ours))
+        self.outputs.append((stream, self._own(ours)))
         _adjust_pipe(ours, theirs)
-        os.set_blocking(ours, False)
 
     def add_stdin(self) -> None:
         theirs, ours = self._pipe()
         self._job["stdin"] = theirs
-        self._ours.append(ours)
-        self.stdin = ours
+        self.stdin = self._own(ours)
         _adjust_pipe(theirs, theirs)
-        os.set_blocking(ours, False)
 
     def close_stdin(self) -> None:
         """The program reads the end of its input (a terminal's is a character instead)."""
-        if self.stdin is not None and self.terminal is None:
-            self._ours.remove(self.stdin)
-            _close_waited(self.stdin)
+        if self.stdin is not None and self.window is None:
+            self.stdin.close()
             self.stdin = None
 
     def close(self) -> None:
-        close_all(list(self._job.values()))
+        close_aside(list(self._job.values()))
         self._job = {}
-        while self._ours:
-            _close_waited(self._ours.pop())
+        close_ends(self._ours)
+        self._ours = []
+        if self.window is not None:
+            self.window.tell()
+
+    def _own(self, fd: int) -> Aside:
+        os.set_blocking(fd, False)
+        end = Aside(fd)
+        self._ours.append(end)
+        return end
 
     @staticmethod
     def _pipe() -> tuple[int, int]:
         # Each end is an open file description of its own: O_NONBLOCK on ours is not the job's.
         return os.pipe2(os.O_CLOEXEC)
-
-
-def _close_waited(fd: int) -> None:
-    trio.lowlevel.notify_closing(fd)
-    os.close(fd)
 
 
 def _adjust_pipe(sized: int, theirs: int) -> None:
@@ -274,6 +370,6 @@ def _adjust_pipe(sized: int, theirs: int) -> None:
     os.fchmod(theirs, 0o666)
 
 
-def set_window_size(fd: int, rows: int, columns: int) -> None:
+def set_window_size(rows: int, columns: int, fd: int) -> None:
     """The kernel tells the program in the foreground by SIGWINCH."""
     fcntl.ioctl(fd, termios.TIOCSWINSZ, _WINSIZE.pack(rows, columns, 0, 0))

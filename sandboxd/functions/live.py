@@ -160,8 +160,8 @@ class _Run:
         assert out is not None  # noqa: S101 - for the type checker
         job.stdio = Stdio(stdout=out)
         job.stdio = Stdio(stdout=out, stderr=os.dup(out))
-        fd = self._ends.outputs[0][1]
-        self._intake = Intake(fd, job.limits.output_bytes, self._live.log.extend, self._exceeded)
+        end = self._ends.outputs[0][1]
+        self._intake = Intake(end, job.limits.output_bytes, self._live.log.extend, self._exceeded)
         self._reader.add(self._intake)
 
     def _exceeded(self) -> None:
@@ -169,11 +169,16 @@ class _Run:
         if self._job.state == RUNNING and self._job.stage_id:
             self._engine.kill(self._job, wire.REASON_OUTPUT)
 
+    async def finish(self) -> None:
+        """Nothing of it runs any more: read its log to the end."""
+        if self._intake is not None:
+            await self._reader.finish(self._intake)
+
     def close(self) -> None:
-        """Nothing of it runs any more, or nobody wants to know."""
+        """It is finished, or nobody wants to know."""
         intake, self._intake = self._intake, None  # It knows this: no circle may stay.
         if intake is not None:
-            self._reader.finish(intake)
+            self._reader.leave(intake)
         self._ends.close()
 
 
@@ -190,6 +195,7 @@ async def run(
         await running.changed.wait()
         if running.outcome is None:
             await StagedJob(engine, job, None).run()
+        await running.finish()
     except BaseException:  # Cancelled, which may be in a group with other things.
         engine.abandon(job)
         raise

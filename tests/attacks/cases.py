@@ -69,7 +69,7 @@ CASES: Final[dict[str, str]] = {
     "O8": "closes or replaces its output",
     "O9": "never reads a large stdin",
     "O10": "exits while stdin is being written",
-    "O11": "flags, signals and sizes of the pipes it shares",
+    "O11": "flags, signals, sizes and locks of the pipes it shares",
     "O12": "moves pages into a pipe, changes them later",
     "O13": "reads its own stdout, passes descriptors",
     "O14": "pushes characters into a terminal",

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import trio
@@ -14,6 +15,13 @@ from sandboxd.protocol.jobs import JobSpec, Stage
 DEADLINE_S = 5.0
 # For helper_timeout_ns: a worker played by a test answers nothing but jobs.
 PATIENT_NS = 3600 * 10**9
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """For what threads do: nothing in trio knows when they are done."""
+    with trio.fail_after(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - see above
+            await trio.sleep(0.001)
 
 
 class Message(NamedTuple):

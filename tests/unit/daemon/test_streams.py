@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
-from engine_peer import Message, Peer
+from engine_peer import Message, Peer, until
 from rpc_client import Client
-from trio.testing import MockClock
 
 from sandboxd.connection import Connection
 from sandboxd.engine import wire
+from sandboxd.engine.aside import Aside
 from sandboxd.engine.streams import Ends, OutputPump, Stdin
 from sandboxd.protocol.errors import RequestError
 from sandboxd.protocol.models import WindowSize
@@ -49,7 +49,7 @@ class Sink:
 def pump(fd: int, sink: Sink, limit: int = 1000) -> tuple[OutputPump, list[str]]:
     os.set_blocking(fd, False)
     exceeded: list[str] = []
-    return OutputPump("stdout", fd, limit, sink, lambda: exceeded.append("yes")), exceeded
+    return OutputPump("stdout", Aside(fd), limit, sink, lambda: exceeded.append("yes")), exceeded
 
 
 async def test_output_up_to_the_end(pipes: Pipes) -> None:
@@ -61,8 +61,7 @@ async def test_output_up_to_the_end(pipes: Pipes) -> None:
     writer_file.close()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(output.run)
-        await trio.testing.wait_all_tasks_blocked()
-        assert sink.data == b"all of it"
+        await until(lambda: sink.data == b"all of it")
         nursery.cancel_scope.cancel()
     assert (exceeded, output.truncated) == ([], False)
 
@@ -87,7 +86,7 @@ async def test_a_cancelled_pump_loses_nothing(pipes: Pipes) -> None:
     os.write(writer, b"first ")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(output.run)
-        await trio.testing.wait_all_tasks_blocked()
+        await until(lambda: sink.data)
         os.write(writer, b"second")
         await trio.testing.wait_all_tasks_blocked()
         assert sink.data == b"first "  # The client does not read: nor do we.
@@ -112,7 +111,7 @@ async def test_draining_does_not_wait_for_writers_that_stay(pipes: Pipes) -> Non
 
 async def run_stdin(stdin: Stdin, fd: int, *, terminal: bool = False) -> None:
     os.set_blocking(fd, False)
-    await stdin.pump(fd, terminal=terminal)
+    await stdin.pump(Aside(fd), terminal=terminal)
 
 
 async def test_bytes_are_taken_when_the_pipe_has_them(pipes: Pipes, nursery: trio.Nursery) -> None:
@@ -123,8 +122,7 @@ async def test_bytes_are_taken_when_the_pipe_has_them(pipes: Pipes, nursery: tri
     stdin.write(b"", lambda: taken.append(2))
     assert taken == [2]
     nursery.start_soon(run_stdin, stdin, writer)
-    await trio.testing.wait_all_tasks_blocked()
-    assert taken == [2, 1]
+    await until(lambda: taken == [2, 1])
     assert os.read(reader, 100) == b"before "
 
 
@@ -135,14 +133,13 @@ async def test_a_full_pipe_holds_the_answer_back(pipes: Pipes, nursery: trio.Nur
     data = os.urandom(300_000)
     nursery.start_soon(run_stdin, stdin, writer)
     stdin.write(data, lambda: taken.append(1))
-    await trio.testing.wait_all_tasks_blocked()
-    assert taken == []
     seen = b""
     while len(seen) < len(data):
+        assert taken == []
+        await trio.lowlevel.wait_readable(reader)
         seen += os.read(reader, 65536)
-        await trio.testing.wait_all_tasks_blocked()
     assert seen == data
-    assert taken == [1]
+    await until(lambda: taken == [1])
 
 
 async def test_a_client_that_does_not_wait_is_told_to() -> None:
@@ -206,7 +203,7 @@ async def test_pipe_ends_are_closed_and_the_jobs_block() -> None:
     assert stdio.stdout is not None
     assert os.get_blocking(stdio.stdin)
     assert os.get_blocking(stdio.stdout)
-    assert not os.get_blocking(ends.outputs[0][1])
+    assert not os.get_blocking(ends.outputs[0][1].fd)
     # The job is another user and may open /dev/stdout again.
     assert os.fstat(stdio.stdout).st_mode & 0o666 == 0o666
     ends.close_stdin()
@@ -224,7 +221,7 @@ async def test_terminal() -> None:
     assert stdio.stdin == stdio.stdout == stdio.stderr
     assert os.get_terminal_size(stdio.stdin) == (100, 40)
     assert termios.tcgetattr(stdio.stdin)[3] & termios.ECHO
-    assert ends.terminal == ends.stdin
+    assert ends.window is not None
     stdio.close()
     ends.close()
 
@@ -386,8 +383,11 @@ async def test_terminal_of_a_job(client: Client, peer: Peer) -> None:
     assert os.get_terminal_size(terminal) == (60, 6)
     os.write(terminal, b"hi\n")
     assert (await notification(client))[1] == {"job": token, "stream": "stdout", "data": b"hi\r\n"}
-    await client.call("job.write", {"job": token, "data": b"line\n"})
-    assert (await notification(client))[1]["data"] == b"line\r\n"  # Echo.
+    write = client.send("job.write", {"job": token, "data": b"line\n"})
+    seen = [await client.message() for _ in range(2)]
+    echo = [2, "job.output", [{"job": token, "stream": "stdout", "data": b"line\r\n"}]]
+    assert [1, write, None, {}] in seen
+    assert echo in seen
     assert os.read(terminal, 100) == b"line\n"
     for fd in message.fds:
         os.close(fd)
@@ -398,9 +398,7 @@ async def test_terminal_of_a_job(client: Client, peer: Peer) -> None:
     ] == "not_found"
 
 
-async def test_a_client_that_does_not_read_stops_the_program(
-    client: Client, peer: Peer, autojump_clock: MockClock
-) -> None:
+async def test_a_client_that_does_not_read_stops_the_program(client: Client, peer: Peer) -> None:
     """O9, A9: the pipe fills, nothing is buffered without bound; the wall limit goes on."""
     _, message = await started(client, peer, limits={"output_bytes": 64 << 20})
     out = message.fds[0]
