@@ -359,6 +359,7 @@ built:;
     tell(&init, (struct slot_msg){.type = SLOT_BUILT}, &fds);
     fds_close(&fds);
     start_interpreter(&init);
+    pristine_note_sockets(&init.pristine);
     init.cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     while (run_one(&init, &msg.fault) == 0)
         ;

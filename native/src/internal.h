@@ -295,6 +295,8 @@ struct pristine {
 };
 
 int pristine_note(struct pristine *pristine, const struct root *root);
+/* As many as there are now, with an interpreter's, may be there after a job. */
+void pristine_note_sockets(struct pristine *pristine);
 int slot_reset(struct pristine *pristine, struct fault *fault);
 /* Bytes of files in the job's tmpfs. */
 uint64_t pristine_used(const struct pristine *pristine);

@@ -72,8 +72,11 @@ int pristine_note(struct pristine *pristine, const struct root *root) {
             pristine->next_id[i] = -1; /* no reset will succeed */
     }
     pristine->sockstat = open("/proc/self/net/sockstat", O_RDONLY | O_CLOEXEC);
-    pristine->sockets = count_sockets(pristine);
     return note(pristine);
+}
+
+void pristine_note_sockets(struct pristine *pristine) {
+    pristine->sockets = count_sockets(pristine);
 }
 
 uint64_t pristine_used(const struct pristine *pristine) {

@@ -314,6 +314,16 @@ def test_another_python_ignores_no_signal_that_this_one_does(client: Client) -> 
     assert result.stdout == plain.stdout
 
 
+def test_the_same_interpreter_serves_again(client: Client) -> None:
+    python(client, "pass")
+    wait_for_interpreters(client)
+    made = client.stats()["slots"]["slots_made"]
+    for _ in range(10):
+        assert python(client, "print(1)").stdout == b"1\n"
+    wait_for_interpreters(client)
+    assert client.stats()["slots"]["slots_made"] == made
+
+
 def test_an_interpreter_that_dies_is_replaced(warm: Daemon, client: Client) -> None:
     """Before the next job has to find out."""
     python(client, "pass")
