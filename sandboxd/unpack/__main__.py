@@ -161,6 +161,7 @@ def _limit_self(bounds: Bounds, parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent and os.getppid() != parent:
         sys.exit(1)  # It died before that.
+    os.chdir("/")
     os.umask(0o077)
     os.setpriority(os.PRIO_PROCESS, 0, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     memory, size = bounds.memory_bytes, max(bounds.file_bytes, bounds.archive_bytes)

@@ -7,10 +7,9 @@ import dataclasses
 import io
 import os
 import signal
-import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -33,6 +32,7 @@ Progress = Callable[[str, int, int | None], None]
 is known."""
 
 _MAX_LINE: Final = 64 * 1024
+_STDERR: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,33 +107,64 @@ async def unpack(
     return _outcome(last, status, bounds)
 
 
+class _Child:
+    """The process that unpacks."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def kill(self) -> None:
+        """Before `wait`."""
+        os.kill(self._pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Its exit status; that of a signal is negative."""
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+
 def _start(
     archive: int, into: int, spool: int | None, report: int, bounds: Bounds, options: Options
-) -> subprocess.Popen[bytes]:
+) -> _Child:
     """By this thread, whose death the child would take for the daemon's."""
     descriptors = {"archive": archive, "into": into, "report": report}
     if spool is not None:
         descriptors["spool"] = spool
     program = sealed_memfd("sandboxd-unpack", _PROGRAM)
+    executable = os.path.realpath(sys.executable)
+    arguments = [
+        executable,
+        *("-I", "-S", f"/proc/self/fd/{program}"),
+        *(f"--{name}={fd}" for name, fd in descriptors.items()),
+        f"--filters={_FILTERS}",
+        f"--parent={os.getpid()}",
+        *_arguments(bounds),
+        *_arguments(options),
+    ]
+    nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
     try:
-        return subprocess.Popen(
-            [
-                os.path.realpath(sys.executable),
-                *("-I", "-S", f"/proc/self/fd/{program}"),
-                *(f"--{name}={fd}" for name, fd in descriptors.items()),
-                f"--filters={_FILTERS}",
-                f"--parent={os.getpid()}",
-                *_arguments(bounds),
-                *_arguments(options),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[program, *descriptors.values()],
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
-            cwd="/",
+        _inherit((program, *descriptors.values()))
+        # Not by subprocess, which waits until every descriptor that is not for the child is
+        # closed there: among them may be one that a client has passed and that nobody can close.
+        pid = os.posix_spawn(
+            executable,
+            arguments,
+            {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            file_actions=[nothing, (os.POSIX_SPAWN_DUP2, 0, 1)],
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
     finally:
+        _inherit(())
         os.close(program)
+    return _Child(pid)
+
+
+def _inherit(fds: Sequence[int]) -> None:
+    """Have a child get these, and no others but the standard ones."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > _STDERR:
+            with contextlib.suppress(OSError):  # That by which they were listed.
+                os.set_inheritable(fd, fd in fds)
 
 
 def _arguments(values: Bounds | Options) -> list[str]:

@@ -224,12 +224,12 @@ async def main():
     reader, writer = os.pipe()
     root = os.open(sys.argv[1], os.O_RDONLY)
     spool = os.open(sys.argv[1] + "/s", os.O_RDWR | os.O_CREAT)
-    started = process.subprocess.Popen
-    def popen(*args, **kwargs):
-        child = started(*args, **kwargs)
-        print(child.pid, flush=True)
-        return child
-    process.subprocess.Popen = popen
+    start = os.posix_spawn
+    def spawn(*args, **kwargs):
+        pid = start(*args, **kwargs)
+        print(pid, flush=True)
+        return pid
+    os.posix_spawn = spawn
     await process.unpack(reader, root, spool=spool, bounds=Bounds(), options=Options(),
                          progress=lambda *what: print("progress", flush=True))
 trio.run(main)
