@@ -17,7 +17,7 @@ import trio
 from sandboxd.client_jobs import ConnectionJobs
 from sandboxd.engine.descriptors import ancillary_space, received
 from sandboxd.logs import fields
-from sandboxd.passed import MAX_PENDING, PassedFds
+from sandboxd.passed import MAX_PASSED, PassedFds
 from sandboxd.peer import Peer
 from sandboxd.protocol import rpc
 from sandboxd.protocol.errors import (
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sandboxd.server")
 
 _READ_BYTES: Final = 256 * 1024
-_ANCILLARY: Final = ancillary_space(MAX_PENDING)
+# All that one message can carry: for what the buffer has no room the kernel closes at once.
+_ANCILLARY: Final = ancillary_space(MAX_PASSED)
 # After so many requests in one go, or after so long, other connections get their turn.
 _REQUESTS_PER_WAKEUP: Final = 32
 _TURN_NS: Final = 2_000_000
@@ -60,7 +61,7 @@ class Connection:
     def __init__(self, server: "Server", sock: socket.socket, peer: Peer) -> None:
         self.server = server
         self.peer = peer
-        self.passed = PassedFds()
+        self.passed = PassedFds(server.closer(peer.uid))
         self.open: set[int] = set()  # msgids not answered yet
         self.closed = False
         self.message_bytes = 0  # Of the request that is being handled.
@@ -92,7 +93,7 @@ class Connection:
         self._out.clear()
         self._nursery = None  # Whose tasks know this connection.
         trio.lowlevel.notify_closing(self._sock)
-        self._sock.close()
+        self.passed.closer.close((self._sock.detach(),))  # And what was passed and not received.
 
     def drop(self) -> None:
         """Close the connection from anywhere; its jobs are cancelled. Does not block."""
@@ -113,11 +114,19 @@ class Connection:
         deadline = float("inf")
         try:
             while await self._wait_readable(deadline):
+                if self.passed.closer.full and not await self.passed.room():
+                    _log.warning(
+                        "what a client passed cannot be closed %s", fields(uid=self.peer.uid)
+                    )
+                    self._refuse("too many descriptors that you passed cannot be closed")
+                    return
                 try:
                     if not self._receive():
                         return
                 except BlockingIOError:
                     continue
+                if self.passed.new:
+                    await self.passed.look()
                 handled = await self._handle_frames()
                 if not self._decoder.partial:
                     deadline = float("inf")

@@ -3,16 +3,23 @@
 import fcntl
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sandboxd.engine.descriptors import close_all
+import trio
+
+from sandboxd.engine.aside import Aside, Closer, close_ends
 from sandboxd.engine.job import NO_STDIO, Stdio
+from sandboxd.filesystems import may_wait, waits
 from sandboxd.protocol.errors import RemoteProtocolError, invalid
 from sandboxd.protocol.models import FdIndices
 
-# Three for each of a few requests on the way at once; one message can carry 253.
+# Three for each of a few requests on the way at once.
 MAX_PENDING: Final = 64
+MAX_PASSED: Final = 253  # SCM_MAX_FD: in one message.
+# An ordinary file system answers at once.
+_PATIENCE_S: Final = 5.0
+_PAUSE_S: Final = 0.01
 
 
 class PassedFds:
@@ -21,19 +28,61 @@ class PassedFds:
     The kernel hands descriptors over with the first byte they were sent with, and a read never
     goes beyond the piece that had some. So of what one read returned, its descriptors belong to
     the last messages, and those of earlier reads to the message that began there.
+
+    A client may pass what keeps waiting whoever does anything with it, a close included. So nothing
+    is done with a descriptor here until `look` has been at it; and all are closed by threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, closer: Closer | None = None) -> None:
+        """``closer`` is that of the user who passes them."""
+        self.closer = Closer() if closer is None else closer
         self._earlier: list[int] = []
         self._latest: list[int] = []
+        self.new: list[int] = []
+        """Of the latest, those that have not been looked at."""
+        self._refused: dict[int, Aside] = {}
 
     def received(self, fds: Sequence[int]) -> None:
         """A read returned; owns ``fds``. Raises RemoteProtocolError when there are too many."""
         self._earlier += self._latest
         self._latest = list(fds)
+        self.new = list(fds)
         if len(self._earlier) + len(self._latest) > MAX_PENDING:
             self.close()
             raise RemoteProtocolError(f"more than {MAX_PENDING} descriptors in one message")
+
+    async def room(self) -> bool:
+        """Before a read: wait until few enough of this user's descriptors wait to be closed. False
+        when that takes too long."""
+        with trio.move_on_after(_PATIENCE_S):
+            while self.closer.full:  # noqa: ASYNC110 - threads know nothing of trio
+                await trio.sleep(_PAUSE_S)
+        return not self.closer.full
+
+    async def look(self) -> None:
+        """Find out which of those that came with the last read no job may have, for where they are.
+
+        It takes a thread for files and terminals, and some seconds for what keeps it waiting.
+        """
+        new, self.new = [fd for fd in self.new if may_wait(fd)], []
+        if not new:
+            return
+        self._refused.update({fd: Aside(fd) for fd in new})
+        with trio.move_on_after(_PATIENCE_S):
+            for fd in new:
+                if not await self._refused[fd].call(waits):
+                    del self._refused[fd]
+
+    def refuses(self, fd: int) -> bool:
+        """Whether no job may have one of the present message's."""
+        return fd in self._refused
+
+    def close_those(self, fds: Iterable[int]) -> None:
+        """Close some that were taken."""
+        fds = set(fds)
+        refused = fds & self._refused.keys()
+        close_ends([self._refused.pop(fd) for fd in refused], self.closer)
+        self.closer.close(fds - refused)
 
     def take(self, count: int) -> list[int]:
         """The first ``count`` descriptors of the present message; the caller owns them."""
@@ -50,7 +99,7 @@ class PassedFds:
     def message_ended(self) -> None:
         """What came in earlier reads was this message's and is not wanted."""
         if self._earlier:
-            close_all(self._earlier)
+            self.close_those(self._earlier)
             self._earlier = []
 
     def read_ended(self, *, partial: bool) -> None:
@@ -60,8 +109,8 @@ class PassedFds:
 
     def close(self) -> None:
         if self._earlier or self._latest:
-            close_all(self._earlier + self._latest)
-            self._earlier, self._latest = [], []
+            self.close_those(self._earlier + self._latest)
+            self._earlier, self._latest, self.new = [], [], []
 
 
 def stdio_from(passed: PassedFds, fds: FdIndices) -> Stdio:
@@ -74,34 +123,39 @@ def stdio_from(passed: PassedFds, fds: FdIndices) -> Stdio:
         return NO_STDIO
     taken = passed.take(max(indices) + 1)
     wanted = set(indices)
-    close_all([fd for index, fd in enumerate(taken) if index not in wanted])
+    passed.close_those([fd for index, fd in enumerate(taken) if index not in wanted])
     try:
         for name, index in (("stdin", fds.stdin), ("stdout", fds.stdout), ("stderr", fds.stderr)):
             if index is not None:
-                _check(f"fds.{name}", taken[index], write=name != "stdin")
+                _check(passed, f"fds.{name}", taken[index], write=name != "stdin")
     except BaseException:
-        close_all([taken[index] for index in wanted])
+        passed.close_those([taken[index] for index in wanted])
         raise
-    return Stdio(
-        *(None if index is None else taken[index] for index in (fds.stdin, fds.stdout, fds.stderr))
+    stdin, stdout, stderr = (
+        None if index is None else taken[index] for index in (fds.stdin, fds.stdout, fds.stderr)
     )
+    return Stdio(stdin, stdout, stderr, closer=passed.closer)
 
 
 def input_from(passed: PassedFds, field: str, index: int) -> int:
     """A file, pipe, socket or terminal to read from, out of the passed descriptors; the caller owns
     the result. Raises RequestError."""
     *others, fd = passed.take(index + 1)
-    close_all(others)
+    passed.close_those(others)
     try:
-        _check(field, fd, write=False)
+        _check(passed, field, fd, write=False)
     except BaseException:
-        os.close(fd)
+        passed.close_those([fd])
         raise
     return fd
 
 
-def _check(field: str, fd: int, *, write: bool) -> None:
+def _check(passed: PassedFds, field: str, fd: int, *, write: bool) -> None:
     """A directory (or a descriptor that only names a file) would be a way out of the sandbox."""
+    if passed.refuses(fd):
+        raise invalid(
+            field, "is of a file system that asks a server (FUSE, NFS); pass a pipe instead"
+        )
     mode = os.fstat(fd).st_mode
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     kinds = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISSOCK, stat.S_ISCHR)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -17,6 +18,7 @@ from sandboxd.batch import batch
 from sandboxd.check import Checker
 from sandboxd.config import Config
 from sandboxd.connection import LATER, Connection
+from sandboxd.engine.aside import OURS, Closer
 from sandboxd.engine.jobs import Engine
 from sandboxd.environments import methods as environment_methods
 from sandboxd.environments.store import Environments
@@ -108,6 +110,8 @@ class Server:
         self._private = private
         self._checker = checker
         self._by_uid: Counter[int] = Counter()
+        # Each for as long as somebody has it: a connection, a job, a thread that cannot close.
+        self._closers: WeakValueDictionary[int, Closer] = WeakValueDictionary()
         self._started_ns = time.monotonic_ns()
 
     # -- accepting ---------------------------------------------------------------------------
@@ -146,7 +150,7 @@ class Server:
             try:
                 peer = identify(client, self.config)
             except OSError:
-                client.close()
+                OURS.close((client.detach(),))
                 continue
             refusal = self._refusal(peer)
             if refusal is None:
@@ -157,7 +161,7 @@ class Server:
                 self.connections.add(connection)
                 nursery.start_soon(self._serve_client, connection)
             else:
-                _refuse(client, refusal)
+                _refuse(client, refusal, self.closer(peer.uid))
 
     def _refusal(self, peer: Peer) -> RequestError | None:
         if self._private and not peer.can_run:
@@ -181,6 +185,10 @@ class Server:
             self._by_uid[peer.uid] -= 1
             if not self._by_uid[peer.uid]:
                 del self._by_uid[peer.uid]
+
+    def closer(self, uid: int) -> Closer:
+        """Of what this user passes."""
+        return self._closers.setdefault(uid, Closer())
 
     # -- shutting down -----------------------------------------------------------------------
 
@@ -274,10 +282,11 @@ def _affordable(configured: int, places: int) -> int:
     return max(_MIN_CONNECTIONS, min(configured, left))
 
 
-def _refuse(client: socket.socket, refusal: RequestError) -> None:
+def _refuse(client: socket.socket, refusal: RequestError, closer: Closer) -> None:
     """Say why, as far as the socket takes it at once, and close."""
-    with client:
-        try:
-            client.send(rpc.encode_notification("error", rpc.error_map(refusal)))
-        except OSError:
-            return
+    try:
+        client.send(rpc.encode_notification("error", rpc.error_map(refusal)))
+    except OSError:
+        return
+    finally:
+        closer.close((client.detach(),))

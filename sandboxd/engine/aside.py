@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -19,7 +20,7 @@ import trio
 from sandboxd.engine.descriptors import close_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable
 
     from outcome import Outcome
 
@@ -27,8 +28,9 @@ _log = logging.getLogger("sandboxd.jobs")
 
 T = TypeVar("T")
 
-# For whose closing there was no thread.
-_unclosed: Final[set[int]] = set()
+# Of one user. With a job of three streams they are three for a moment, and hundreds of jobs may end
+# together.
+MAX_UNCLOSED: Final = 512
 
 
 class Aside:
@@ -40,7 +42,8 @@ class Aside:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.closed = False
+        self.closer: Closer | None = None
+        """Who closes it, when nobody wants it any more."""
         self._idle = trio.Event()
         self._idle.set()
 
@@ -80,8 +83,9 @@ class Aside:
         except Exception:
             # One job's trouble must not take the loop, and every other job, with it.
             _log.exception("a stream of a job failed")
-        if self.closed and not self.busy:
-            close_aside((self.fd,))
+        if self.closer is not None and not self.busy:
+            self.closer.count(-1)
+            self.closer.close((self.fd,))
 
     async def call(self, call: Callable[[int], T]) -> T:
         """What the call returns. Cancelled, this does not wait for it; it is made to its end."""
@@ -95,31 +99,59 @@ class Aside:
         close_ends((self,))
 
 
-def close_ends(ends: Iterable[Aside]) -> None:
+class Closer:
+    """Closes descriptors in threads, and knows how many are not closed yet: each keeps a thread and
+    its place in the daemon's table, some for ever. So those of each user have one of their own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._unclosed = 0
+        self._left: set[int] = set()  # There was no thread for them.
+
+    @property
+    def full(self) -> bool:
+        """Whether there are more than should be: no further descriptor is to be taken then."""
+        return self._unclosed >= MAX_UNCLOSED
+
+    def close(self, fds: Collection[int]) -> None:
+        """Close each once, soon; nobody waits for it. The caller has them no more."""
+        left = self._left.union(fds)
+        self.count(len(left) - len(self._left))
+        self._left = left
+        if not left:
+            return
+        try:
+            trio.lowlevel.start_thread_soon(
+                partial(close_all, tuple(left)), partial(self._closed, len(left))
+            )
+        except RuntimeError:
+            return  # No thread is to be had now: the next call does it.
+        self._left = set()
+
+    def _closed(self, number: int, made: Outcome[None]) -> None:
+        """For the thread."""
+        self.count(-number)
+
+    def count(self, more: int) -> None:
+        with self._lock:
+            self._unclosed += more
+
+
+# For what has no user.
+OURS: Final = Closer()
+
+
+def close_ends(ends: Iterable[Aside], closer: Closer = OURS) -> None:
     """Close what they own, soon. A thread that is in a call needs its descriptor until then, or
     would have the next one with that number."""
     idle = []
     for end in ends:
-        if end.closed:
+        if end.closer is not None:
             continue
-        end.closed = True
+        end.closer = closer
         trio.lowlevel.notify_closing(end.fd)
-        if not end.busy:
+        if end.busy:
+            closer.count(1)
+        else:
             idle.append(end.fd)
-    close_aside(idle)
-
-
-def close_aside(fds: Sequence[int]) -> None:
-    """Close them, soon; nobody waits for it. The caller has them no more."""
-    _unclosed.update(fds)
-    if not _unclosed:
-        return
-    try:
-        trio.lowlevel.start_thread_soon(partial(close_all, tuple(_unclosed)), _closed)
-    except RuntimeError:
-        return  # No thread is to be had now: the next call does it.
-    _unclosed.clear()
-
-
-def _closed(made: Outcome[None]) -> None:
-    """Whatever came of it."""
+    closer.close(idle)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sandboxd.engine import results, wire
-from sandboxd.engine.descriptors import close_all
+from sandboxd.engine.aside import OURS, Closer
 from sandboxd.engine.results import StageEnd
 from sandboxd.protocol.errors import RequestError
 from sandboxd.protocol.jobs import JobSpec, Stage
@@ -34,12 +34,17 @@ ENDED: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Stdio:
-    """Descriptors for a job's standard streams; None where the helper provides them."""
+    """Descriptors for a job's standard streams; None where the helper provides them.
+
+    Others have the other ends, and perhaps no more than these: whoever has one closes it by the
+    ``closer``.
+    """
 
     stdin: int | None = None
     stdout: int | None = None
     stderr: int | None = None
     result: int | None = None
+    closer: Closer = OURS
 
     @property
     def streams(self) -> bool:
@@ -48,7 +53,7 @@ class Stdio:
 
     def close(self) -> None:
         fds = (self.stdin, self.stdout, self.stderr, self.result)
-        close_all([fd for fd in fds if fd is not None])
+        self.closer.close([fd for fd in fds if fd is not None])
 
 
 NO_STDIO: Final = Stdio()

@@ -17,7 +17,6 @@ from msgspec.structs import astuple
 from sandboxd.config import Config
 from sandboxd.engine import results, wire
 from sandboxd.engine.admission import Admission
-from sandboxd.engine.aside import close_aside
 from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.helper import HelperLink, Keeper
 from sandboxd.engine.job import (
@@ -224,8 +223,8 @@ class Engine:
         job_id = next(self._ids)
         mask = 0
         fds: tuple[int, ...] = ()
-        # Ours may be the last ones already, and others have the other ends.
-        close = close_aside if stdio.streams else close_all
+        # The job may be over when ours are closed, and these be the last ones.
+        close = stdio.closer.close if stdio.streams else close_all
         if spec.warm:
             flags |= wire.JOB_WARM
         if spec.result_bytes and stage is spec.run:

@@ -135,28 +135,28 @@ class Streams:
     def of(self, step: Step) -> Stdio:
         """Descriptors for one program, which are the caller's. Raises OSError."""
         if step.guest:
-            return _duplicates(None, self._null, self._null)
+            return self._duplicates(None, self._null, self._null)
         stdin = self._stdio.stdin if self._stdin is None else self._stdin
-        return _duplicates(stdin, self._stdio.stdout, self._stdio.stderr)
+        return self._duplicates(stdin, self._stdio.stdout, self._stdio.stderr)
 
     def nowhere(self) -> Stdio:
         """For what prints nothing that anybody reads."""
-        return _duplicates(None, self._null, None)
+        return self._duplicates(None, self._null, None)
 
     def close(self) -> None:
         self._stdio.close()
         close_all([fd for fd in (self._stdin, self._null) if fd is not None])
 
-
-def _duplicates(*fds: int | None) -> Stdio:
-    made: list[int | None] = []
-    try:
-        for fd in fds:
-            made.append(None if fd is None else os.dup(fd))  # noqa: PERF401 - closed on failure
-    except OSError:
-        close_all([fd for fd in made if fd is not None])
-        raise
-    return Stdio(*made)
+    def _duplicates(self, stdin: int | None, stdout: int | None, stderr: int | None) -> Stdio:
+        closer = self._stdio.closer
+        made: list[int | None] = []
+        try:
+            for fd in (stdin, stdout, stderr):
+                made.append(None if fd is None else os.dup(fd))  # noqa: PERF401 - closed on failure
+        except OSError:
+            closer.close([fd for fd in made if fd is not None])
+            raise
+        return Stdio(made[0], made[1], made[2], closer=closer)
 
 
 def stage(run: Stage, step: Step) -> Stage:

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 import trio
 
-from sandboxd.engine.aside import Aside, close_aside, close_ends
+from sandboxd.engine.aside import OURS, Aside, close_ends
 from sandboxd.engine.job import Stdio
 from sandboxd.protocol.errors import BUSY, CANCELLED, RequestError
 from sandboxd.protocol.models import WindowSize
@@ -275,7 +275,7 @@ class Window:
         self.end.start(partial(set_window_size, *self._size), partial(self._was_set, self._size))
 
     def _was_set(self, size: tuple[int, int], _: None) -> None:
-        if size != self._size and not self.end.closed:
+        if size != self._size and self.end.closer is None:
             self._set()
         else:
             self.tell()
@@ -299,13 +299,16 @@ class Ends:
         self.window: Window | None = None
         self._job: dict[str, int] = {}
         self._ours: list[Aside] = []
+        self._closer = OURS
 
     def for_job(self) -> Stdio:
         job, self._job = self._job, {}
-        return Stdio(**job)
+        return Stdio(**job, closer=self._closer)
 
     def adopt(self, stdio: Stdio) -> None:
-        """Descriptors that came with the request, for the job as they are."""
+        """Descriptors that came with the request, for the job as they are. Through one of them the
+        job may have sent its other streams away, so that the same user is charged for those."""
+        self._closer = stdio.closer
         for name in ("stdin", "stdout", "stderr"):
             fd = getattr(stdio, name)
             if fd is not None:
@@ -343,9 +346,9 @@ class Ends:
             self.stdin = None
 
     def close(self) -> None:
-        close_aside(list(self._job.values()))
+        self._closer.close(self._job.values())
         self._job = {}
-        close_ends(self._ours)
+        close_ends(self._ours, self._closer)
         self._ours = []
         if self.window is not None:
             self.window.tell()

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 import trio
 
+from sandboxd.engine.aside import OURS
 from sandboxd.engine.roots import Roots
 from sandboxd.environments import beneath, description, importing
 from sandboxd.environments.description import Description
@@ -102,7 +103,7 @@ class Environments:
             finally:
                 self._importing.discard(name)
         finally:
-            os.close(archive)
+            OURS.close((archive,))
 
     def _require_free(self, name: str) -> None:
         self._state.require_writable()

@@ -3,7 +3,6 @@
 import errno
 import logging
 import math
-import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 
 import trio
 
+from sandboxd.engine.aside import OURS
 from sandboxd.engine.jobs import Engine
 from sandboxd.logs import fields
 from sandboxd.packages import environment, info
@@ -214,7 +214,7 @@ class Packages:
                 raise RequestError(EXISTS, "Already installed")
             await self._install_alone(key, sha256, archive, progress)
         finally:
-            os.close(archive)
+            OURS.close((archive,))
 
     async def _install_alone(self, key: Key, sha256: str, archive: int, progress: Progress) -> None:
         installation = self._installing[key] = Installation(sha256)

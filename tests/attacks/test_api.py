@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from support.daemon import Daemon, running
 from support.jobs import ANSWER_S, GIB, MIB, MS, SECOND, Stopwatch, job, run, run_or_refusal
 from support.programs import report
 from support.raw import RawConnection
+from support.stuck_files import StuckFiles, stuck_files
 
 
 @pytest.fixture
@@ -606,3 +608,46 @@ def test_memory_is_not_taken_by_promise(client: Client) -> None:
               if not name.endswith("_ns")}  # fmt: skip
     assert limits["memory_bytes"] >= GIB
     assert client.run(argv=["true"], limits=limits).status == "ok"
+
+
+# -- files that keep whoever uses them waiting ------------------------------------------------
+
+
+@pytest.fixture(params=["", ",allow_other"], ids=["for_their_owner", "for_everybody"])
+def stuck(daemon: Daemon, unharmed: None, request: pytest.FixtureRequest) -> Iterator[StuckFiles]:
+    """A client with a file whose file system asks a process that does not answer."""
+    if not os.access("/dev/fuse", os.W_OK):
+        pytest.skip("there is no /dev/fuse")
+    if rootless.ACTIVE:
+        pytest.skip("only the daemon's user may connect, and this is root's file system")
+    with stuck_files(daemon.socket, request.param) as stuck:
+        yield stuck
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_a_passed_file_that_cannot_be_closed(
+    client: Client, stuck: StuckFiles, stream: str
+) -> None:
+    """A3: a file whose server does not answer is refused, and delays nobody but who passed it."""
+    done = threading.Event()
+    slowest: list[float] = []
+    other = threading.Thread(target=_ask, args=(client, done, slowest), daemon=True)
+    other.start()
+    try:
+        answer = stuck.request("job.run", {"argv": ["true"], "fds": {stream: 0}}, 1)
+        unwanted = stuck.request("server.health", {}, 5)
+    finally:
+        done.set()
+        other.join(ANSWER_S)
+    assert answer[0]["code"] == "invalid_argument"
+    assert answer[0]["message"].startswith(f"fds.{stream}: is of a file system that asks a server")
+    assert unwanted[0] is None
+    assert max(slowest) < 1
+
+
+def _ask(client: Client, done: threading.Event, slowest: list[float]) -> None:
+    """Run jobs all the time; add how long each has taken."""
+    while not done.is_set():
+        watch = Stopwatch()
+        assert client.run(argv=["true"]).status == "ok"
+        slowest.append(watch.seconds)

@@ -1,16 +1,22 @@
 """Descriptors over sockets, sealed memory, and which message a passed descriptor belongs to."""
 
+import ctypes
 import fcntl
 import os
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from engine_peer import DEADLINE_S, until
 
+from sandboxd import filesystems
 from sandboxd.engine.descriptors import ancillary_space, close_all, received, rights
 from sandboxd.engine.job import NO_STDIO
 from sandboxd.engine.memfd import open_memfd, sealed_memfd
+from sandboxd.filesystems import may_wait, waits
 from sandboxd.passed import MAX_PENDING, PassedFds, stdio_from
 from sandboxd.protocol.errors import RemoteProtocolError, RequestError
 from sandboxd.protocol.models import FdIndices
@@ -25,6 +31,16 @@ def is_open(fd: int) -> bool:
         os.fstat(fd)
     except OSError:
         return False
+    return True
+
+
+def are_closed(fds: Iterable[int]) -> bool:
+    """Soon: a thread does it."""
+    deadline = time.monotonic() + DEADLINE_S
+    while any(map(is_open, fds)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
     return True
 
 
@@ -76,7 +92,7 @@ def test_descriptors_that_no_message_wants_are_closed(fds: list[int]) -> None:
     passed.received(fds)
     passed.message_ended()
     passed.read_ended(partial=False)
-    assert not any(map(is_open, fds))
+    assert are_closed(fds)
 
 
 def test_a_message_in_pieces_keeps_what_came_with_its_beginning(fds: list[int]) -> None:
@@ -96,7 +112,7 @@ def test_two_messages_in_one_read_the_second_has_the_descriptors(fds: list[int])
     assert passed.take(2) == fds[:2]
     passed.message_ended()
     passed.read_ended(partial=False)
-    assert not any(map(is_open, fds[2:]))
+    assert are_closed(fds[2:])
     close_all(fds[:2])
 
 
@@ -107,7 +123,7 @@ def test_the_end_of_one_message_and_another_with_its_own(fds: list[int]) -> None
     passed.received(fds[2:])
     assert passed.take(1) == fds[:1]
     passed.message_ended()
-    assert not is_open(fds[1])
+    assert are_closed([fds[1]])
     assert passed.take(2) == fds[2:]
     close_all(fds)
 
@@ -117,7 +133,7 @@ def test_too_many_are_refused_and_closed() -> None:
     many = [os.open(os.devnull, os.O_RDONLY) for _ in range(MAX_PENDING + 1)]
     with pytest.raises(RemoteProtocolError):
         passed.received(many)
-    assert not any(map(is_open, many))
+    assert are_closed(many)
 
 
 # -- stdio_from -------------------------------------------------------------------------------
@@ -132,9 +148,9 @@ def passed_with(fds: list[int]) -> PassedFds:
 def test_indices_choose_and_the_rest_is_closed(fds: list[int]) -> None:
     stdio = stdio_from(passed_with(fds), FdIndices(stdin=2, stdout=0, stderr=0))
     assert (stdio.stdin, stdio.stdout, stdio.stderr) == (fds[2], fds[0], fds[0])
-    assert not is_open(fds[1])
+    assert are_closed([fds[1]])
     stdio.close()
-    assert not is_open(fds[0])
+    assert are_closed([fds[0]])
     close_all(fds)
 
 
@@ -167,7 +183,7 @@ def test_descriptors_a_job_must_not_have(
     with pytest.raises(RequestError, match=words) as caught:
         stdio_from(passed_with([fd]), FdIndices(**{field: 0}))
     assert caught.value.data == {"field": f"fds.{field}"}
-    assert not is_open(fd)
+    assert are_closed([fd])
 
 
 def test_pipes_sockets_and_files_are_fine(tmp_path: Path, pipes: Pipes) -> None:
@@ -176,3 +192,80 @@ def test_pipes_sockets_and_files_are_fine(tmp_path: Path, pipes: Pipes) -> None:
     stdio = stdio_from(passed_with([reader, writer, file]), FdIndices(stdin=0, stdout=1, stderr=2))
     assert (stdio.stdin, stdio.stdout, stdio.stderr) == (reader, writer, file)
     stdio.close()
+
+
+# -- where files are --------------------------------------------------------------------------
+
+
+def test_pipes_sockets_and_memory_need_no_look(pipes: Pipes) -> None:
+    reader, _ = pipes()
+    ours, theirs = socket.socketpair()
+    memory = open_memfd("test")
+    theirs_too = memory.duplicate()
+    with ours, theirs:
+        assert [may_wait(fd) for fd in (reader, ours.fileno(), theirs_too)] == [False] * 3
+    os.close(theirs_too)
+    memory.close()
+
+
+def test_ordinary_files_and_devices_do_not_wait(tmp_path: Path) -> None:
+    for path in (tmp_path / "file", Path(os.devnull), Path("/proc/self/status")):
+        path.touch()
+        fd = os.open(path, os.O_RDONLY)
+        assert not waits(fd)
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [(0x65735546, True), (0x6969, True), (0xFF534D42, True), (0x794C7630, False), (0xEF53, False)],
+)
+def test_some_file_systems_wait(
+    monkeypatch: pytest.MonkeyPatch, fds: list[int], kind: int, refused: bool
+) -> None:
+    """An overlay where it is the administrator's."""
+    monkeypatch.setattr(filesystems, "_libc", StatFs(kind))
+    assert waits(fds[0]) is refused
+    monkeypatch.setattr(filesystems, "_MOUNTS", os.devnull)
+    assert waits(fds[0]) is (refused or kind == 0x794C7630)
+    close_all(fds)
+
+
+class StatFs:
+    """A kernel whose files are all of one kind."""
+
+    def __init__(self, kind: int) -> None:
+        self._kind = kind
+
+    def fstatfs(self, fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+        ctypes.c_long.from_buffer(buffer).value = self._kind
+        return 0
+
+
+async def test_what_is_refused_is_closed(
+    monkeypatch: pytest.MonkeyPatch, fds: list[int], pipes: Pipes
+) -> None:
+    monkeypatch.setattr(filesystems, "_libc", StatFs(0x6969))
+    writer = os.dup(pipes()[1])
+    passed = passed_with([*fds, writer])
+    await passed.look()
+    with pytest.raises(RequestError, match=r"fds\.stdout: .* pass a pipe instead") as caught:
+        stdio_from(passed, FdIndices(stdout=1, stderr=4))
+    assert caught.value.data == {"field": "fds.stdout"}
+    assert are_closed([*fds, writer])
+
+
+async def test_a_look_that_takes_too_long(monkeypatch: pytest.MonkeyPatch, fds: list[int]) -> None:
+    """The descriptors are kept until the thread is back, and refused."""
+    monkeypatch.setattr("sandboxd.passed._PATIENCE_S", 0.05)
+    back = threading.Event()
+    monkeypatch.setattr("sandboxd.passed.waits", lambda fd: not back.wait(DEADLINE_S))
+    passed = passed_with(fds)
+    await passed.look()
+    with pytest.raises(RequestError, match="pass a pipe instead"):
+        stdio_from(passed, FdIndices(stdin=0))
+    passed.close()
+    assert is_open(fds[0])
+    back.set()
+    await until(lambda: not is_open(fds[0]))
+    assert are_closed(fds)

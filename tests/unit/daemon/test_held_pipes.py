@@ -9,11 +9,15 @@ from functools import partial
 import pytest
 import trio
 from engine_peer import until
+from rpc_client import Client
 
-from sandboxd.engine import streams
-from sandboxd.engine.aside import Aside, close_aside
+from sandboxd import passed as passed_fds
+from sandboxd.connection import Connection
+from sandboxd.engine import aside, streams
+from sandboxd.engine.aside import OURS, Aside
 from sandboxd.engine.streams import Ends, Intake, OutputPump, Stdin
 from sandboxd.functions.logs import LogReader
+from sandboxd.passed import PassedFds
 from sandboxd.protocol.models import WindowSize
 from support.held import HeldPage
 
@@ -47,7 +51,7 @@ def page() -> Iterator[HeldPage]:
 
 
 @pytest.fixture
-def ends() -> Ends:
+def stage() -> Ends:
     """The ends of a stage; the job's are the test's."""
     return Ends()
 
@@ -60,27 +64,27 @@ async def goes_on() -> None:
     assert time.monotonic() - began < 1
 
 
-def make_output(ends: Ends) -> tuple[Aside, int]:
-    ends.add_output("stdout")
-    theirs = ends.for_job().stdout
+def make_output(stage: Ends) -> tuple[Aside, int]:
+    stage.add_output("stdout")
+    theirs = stage.for_job().stdout
     assert theirs is not None
-    return ends.outputs[0][1], theirs
+    return stage.outputs[0][1], theirs
 
 
-def make_stdin(ends: Ends) -> tuple[Aside, int]:
-    ends.add_stdin()
-    theirs = ends.for_job().stdin
+def make_stdin(stage: Ends) -> tuple[Aside, int]:
+    stage.add_stdin()
+    theirs = stage.for_job().stdin
     assert theirs is not None
-    assert ends.stdin is not None
-    return ends.stdin, theirs
+    assert stage.stdin is not None
+    return stage.stdin, theirs
 
 
 def make_pump(end: Aside, sink: Sink) -> OutputPump:
     return OutputPump("stdout", end, LIMIT, sink, lambda: None)
 
 
-async def test_output(page: HeldPage, ends: Ends, nursery: trio.Nursery) -> None:
-    end, theirs = make_output(ends)
+async def test_output(page: HeldPage, stage: Ends, nursery: trio.Nursery) -> None:
+    end, theirs = make_output(stage)
     sink = Sink()
     os.write(theirs, b"first ")
     page.written_to(theirs)
@@ -92,12 +96,12 @@ async def test_output(page: HeldPage, ends: Ends, nursery: trio.Nursery) -> None
     os.write(theirs, b" last")
     os.close(theirs)
     await until(lambda: sink.data == b"first " + PAGE + b" last")
-    ends.close()
+    stage.close()
 
 
-async def test_output_when_the_program_is_killed(page: HeldPage, ends: Ends) -> None:
+async def test_output_when_the_program_is_killed(page: HeldPage, stage: Ends) -> None:
     """As a stage ends: the pump is cancelled, while its thread waits, and the pipe drained."""
-    end, theirs = make_output(ends)
+    end, theirs = make_output(stage)
     sink = Sink()
     pump = make_pump(end, sink)
     os.write(theirs, b"first ")
@@ -113,37 +117,37 @@ async def test_output_when_the_program_is_killed(page: HeldPage, ends: Ends) -> 
         page.release(PAGE)
     assert sink.data == b"first " + PAGE
     os.close(theirs)
-    ends.close()
+    stage.close()
 
 
 async def test_a_drain_does_not_wait_for_strangers(
-    page: HeldPage, ends: Ends, monkeypatch: pytest.MonkeyPatch
+    page: HeldPage, stage: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who has the job's end by a passed socket can keep a thread, and no more."""
     monkeypatch.setattr(streams, "_LAST_READ_S", 0.05)
-    end, theirs = make_output(ends)
+    end, theirs = make_output(stage)
     sink = Sink()
     os.write(theirs, b"first ")
     page.written_to(theirs)
     with trio.fail_after(1):
         pump = make_pump(end, sink)
         await pump.drain()
-        ends.close()
+        stage.close()
     page.release()
     await until(lambda: not end.busy)
     assert sink.data == b""
     os.close(theirs)
 
 
-async def test_a_descriptor_is_closed_when_its_thread_is_back(page: HeldPage, ends: Ends) -> None:
+async def test_a_descriptor_is_closed_when_its_thread_is_back(page: HeldPage, stage: Ends) -> None:
     """Its number must not be another's while a thread may still use it."""
-    end, theirs = make_output(ends)
+    end, theirs = make_output(stage)
     os.write(theirs, b"first ")
     page.written_to(theirs)
     intake = Intake(end, LIMIT, lambda data: None, lambda: None)
     intake.start()
     await goes_on()
-    ends.close()
+    stage.close()
     await goes_on()
     os.fstat(end.fd)
     page.release()
@@ -151,8 +155,8 @@ async def test_a_descriptor_is_closed_when_its_thread_is_back(page: HeldPage, en
     os.close(theirs)
 
 
-async def test_stdin(page: HeldPage, ends: Ends, nursery: trio.Nursery) -> None:
-    end, theirs = make_stdin(ends)
+async def test_stdin(page: HeldPage, stage: Ends, nursery: trio.Nursery) -> None:
+    end, theirs = make_stdin(stage)
     stdin = Stdin()
     taken: list[int] = []
     nursery.start_soon(partial(stdin.pump, end, terminal=False))
@@ -166,14 +170,14 @@ async def test_stdin(page: HeldPage, ends: Ends, nursery: trio.Nursery) -> None:
     await until(lambda: taken == [1, 2])
     assert os.read(theirs, 10) == b"two"
     os.close(theirs)
-    ends.close()
+    stage.close()
 
 
-async def test_the_end_of_stdin(page: HeldPage, ends: Ends) -> None:
-    end, theirs = make_stdin(ends)
+async def test_the_end_of_stdin(page: HeldPage, stage: Ends) -> None:
+    end, theirs = make_stdin(stage)
     os.write(end.fd, b"one")
     page.read_from(theirs)
-    ends.close_stdin()
+    stage.close_stdin()
     await goes_on()
     page.release()
     assert await trio.to_thread.run_sync(os.read, theirs, 10) == b""
@@ -183,8 +187,8 @@ async def test_the_end_of_stdin(page: HeldPage, ends: Ends) -> None:
 async def test_a_log(page: HeldPage, pipes: Pipes, nursery: trio.Nursery) -> None:
     """Of all executions one task reads; one that waits keeps no other waiting."""
     logs = [bytearray(), bytearray()]
-    ends = [Ends(), Ends()]
-    (held, theirs), (other, others) = map(make_output, ends)
+    stages = [Ends(), Ends()]
+    (held, theirs), (other, others) = map(make_output, stages)
     intakes = [
         Intake(end, LIMIT, log.extend, lambda: None)
         for end, log in zip((held, other), logs, strict=True)
@@ -212,15 +216,15 @@ async def test_a_log(page: HeldPage, pipes: Pipes, nursery: trio.Nursery) -> Non
     assert logs[0] == b"first " + PAGE + b" more last"
     os.close(theirs)
     reader.close()
-    for each in ends:
+    for each in stages:
         each.close()
 
 
 async def test_a_log_that_is_finished_while_a_thread_reads(
-    page: HeldPage, ends: Ends, nursery: trio.Nursery
+    page: HeldPage, stage: Ends, nursery: trio.Nursery
 ) -> None:
     log = bytearray()
-    end, theirs = make_output(ends)
+    end, theirs = make_output(stage)
     intake = Intake(end, LIMIT, log.extend, lambda: None)
     reader = LogReader()
     nursery.start_soon(reader.run)
@@ -234,42 +238,42 @@ async def test_a_log_that_is_finished_while_a_thread_reads(
         page.release(PAGE)
     assert log == b"first " + PAGE
     os.close(theirs)
-    ends.close()
+    stage.close()
     await goes_on()
     reader.close()
 
 
-async def test_the_size_of_a_terminal(page: HeldPage, ends: Ends) -> None:
-    ends.add_terminal(WindowSize(rows=1, columns=1))
-    theirs = ends.for_job().stdout
+async def test_the_size_of_a_terminal(page: HeldPage, stage: Ends) -> None:
+    stage.add_terminal(WindowSize(rows=1, columns=1))
+    theirs = stage.for_job().stdout
     assert theirs is not None
-    assert ends.window is not None
+    assert stage.window is not None
     done: list[int] = []
     page.gets_window_size(theirs)
     for number in range(1, 4):
-        ends.window.resize(number, number, lambda number=number: done.append(number))  # type: ignore[misc]
+        stage.window.resize(number, number, lambda number=number: done.append(number))  # type: ignore[misc]
     await goes_on()
     assert done == []
     page.release()
     await until(lambda: done == [1, 2, 3])
     assert tuple(os.get_terminal_size(theirs)) == (3, 3)
     os.close(theirs)
-    ends.close()
+    stage.close()
 
 
-async def test_a_terminal_that_ends_tells_those_who_wait(page: HeldPage, ends: Ends) -> None:
-    ends.add_terminal(WindowSize(rows=1, columns=1))
-    theirs = ends.for_job().stdout
+async def test_a_terminal_that_ends_tells_those_who_wait(page: HeldPage, stage: Ends) -> None:
+    stage.add_terminal(WindowSize(rows=1, columns=1))
+    theirs = stage.for_job().stdout
     assert theirs is not None
-    assert ends.window is not None
+    assert stage.window is not None
     done: list[int] = []
     page.gets_window_size(theirs)
-    ends.window.resize(2, 2, lambda: done.append(1))
-    ends.window.resize(3, 3, lambda: done.append(2))
-    ends.close()
+    stage.window.resize(2, 2, lambda: done.append(1))
+    stage.window.resize(3, 3, lambda: done.append(2))
+    stage.close()
     assert done == [1, 2]
     page.release()
-    await until(lambda: ends.window and not ends.window.end.busy)
+    await until(lambda: stage.window and not stage.window.end.busy)
     os.close(theirs)
 
 
@@ -277,8 +281,70 @@ async def test_a_close(page: HeldPage) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"one")
     page.read_from(reader)
-    close_aside([writer])
+    OURS.close([writer])
     await goes_on()
     page.release()
     assert os.read(reader, 10) == b""
+    os.close(reader)
+
+
+# -- what clients pass ------------------------------------------------------------------------
+
+
+async def test_passed_descriptors_that_nobody_wants(page: HeldPage) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"one")
+    page.read_from(reader)
+    passed = PassedFds()
+    passed.received([writer])
+    await passed.look()
+    passed.message_ended()
+    passed.read_ended(partial=False)
+    await goes_on()
+    page.release()
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+
+
+async def test_passed_descriptors_that_were_not_received(
+    page: HeldPage, client: Client, connection: Connection
+) -> None:
+    """They are closed with the connection."""
+    reader, writer = os.pipe()
+    os.write(writer, b"one")
+    page.read_from(reader)
+    client.send_bytes(b"\xc1")
+    client.send_bytes(b"x", [writer])
+    os.close(writer)
+    await goes_on()
+    assert connection.closed
+    page.release()
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+
+
+async def test_many_that_cannot_be_closed(
+    page: HeldPage,
+    client: Client,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are counted, and no further ones are taken while there are too many."""
+    monkeypatch.setattr(aside, "MAX_UNCLOSED", 3)
+    monkeypatch.setattr(passed_fds, "_PATIENCE_S", 0.05)
+    reader, writer = os.pipe()
+    os.write(writer, b"one")
+    copies = [os.open(f"/proc/self/fd/{writer}", os.O_WRONLY) for _ in range(3)]
+    page.read_from(reader)
+    for copy in copies:
+        client.send("server.info", fds=[copy])
+        os.close(copy)
+        await client.message()
+    assert connection.passed.closer.full
+    client.send("server.info")
+    assert (await client.message())[2][0]["message"].startswith("too many descriptors")
+    assert await client.message() is None
+    page.release()
+    await until(lambda: not connection.passed.closer.full)
+    os.close(writer)
     os.close(reader)

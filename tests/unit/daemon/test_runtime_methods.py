@@ -132,6 +132,7 @@ async def test_descriptors_of_a_request_that_is_refused_are_closed(
     await client.error(msgid)
     await trio.testing.wait_all_tasks_blocked()
     os.set_blocking(ours, False)
+    await trio.lowlevel.wait_readable(ours)
     assert os.read(ours, 1) == b""  # Nobody has the other end any more.
     os.dup2(ours, theirs)  # For the fixture, which closes it.
 
@@ -149,6 +150,7 @@ async def test_a_client_that_goes_while_the_version_is_found_out(
     host.peer.result(message.fields["job_id"], reason=wire.REASON_CANCELLED)
     await trio.testing.wait_all_tasks_blocked()
     os.set_blocking(ours, False)
+    await trio.lowlevel.wait_readable(ours)
     assert os.read(ours, 1) == b""
     assert host.peer.nothing_sent()
     os.dup2(ours, theirs)
