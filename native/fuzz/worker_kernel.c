@@ -213,6 +213,10 @@ void reader_stop(struct reader *reader) {
 
 bool reader_is_full(const struct reader *reader) { return reader->works && reader->full; }
 
+/* ---- closer.c, without a thread ---- */
+
+void close_aside(struct fds *fds) { fds_close(fds); }
+
 /* ---- builder.c ---- */
 
 pid_t builder_start(struct slot_plan *plan, int root) {

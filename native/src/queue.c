@@ -20,7 +20,7 @@ void queue_add(struct worker *worker, struct waiting *waiting) {
 }
 
 void queue_drop(struct waiting *waiting) {
-    fds_close(&waiting->fds);
+    close_aside(&waiting->fds);
     waiting->used = false;
 }
 

@@ -265,11 +265,11 @@ static bool on_message(struct worker *worker, struct slot *slot) {
         return false;
     if (n == sizeof msg) {
         act(worker, slot, &msg, &fds, pid);
-        fds_close(&fds);
+        close_aside(&fds);
         return slot->sock >= 0;
     }
     /* Closed, as init is dead or was never made; or no message of ours. */
-    fds_close(&fds);
+    close_aside(&fds);
     (void)epoll_ctl(worker->epoll, EPOLL_CTL_DEL, slot->sock, NULL);
     slot_give_up(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
     return false;

@@ -65,7 +65,7 @@ static void say_hello(struct worker *worker) {
 
 static void on_job(struct worker *worker, struct waiting *waiting, size_t len) {
     if (!waiting->job.job_id) {
-        fds_close(&waiting->fds);
+        close_aside(&waiting->fds);
         worker->stopping = true; /* sandboxd does not keep its side: 0 is nobody's, as in held_by */
         return;
     }
@@ -208,7 +208,7 @@ static bool receive_one(struct worker *worker) {
         memcpy(&control, &place->job, sizeof control);
         on_control(worker, &control, &place->fds);
     }
-    fds_close(&place->fds);
+    close_aside(&place->fds);
     return true;
 }
 

@@ -149,6 +149,11 @@ int reader_start(struct reader *reader, struct output *output, const int fd[2], 
 void reader_stop(struct reader *reader);
 bool reader_is_full(const struct reader *reader);
 
+/* ---- closer.c ---- */
+
+/* As fds_close(), and waits for nobody who may have the other ends. */
+void close_aside(struct fds *fds);
+
 /* ---- life.c ---- */
 
 static const uint64_t SETUP_NS = 10000000000; /* for building, set-up and reset */
