@@ -28,7 +28,7 @@ fuzz_target(message PARTS message.c warm.c)
 fuzz_target(glob PARTS collect.c)
 fuzz_target(tree PARTS reset.c collect.c fault.c)
 fuzz_target(job PARTS job.c stage.c collect.c message.c fault.c ALSO job_world.c
-  REPLACE setsid setresuid setresgid setrlimit open dup2 fchdir ioctl syscall umask _exit)
+  REPLACE setsid setrlimit open dup2 fchdir ioctl syscall umask _exit)
 fuzz_target(worker PARTS worker.c queue.c cpus.c slot.c life.c message.c result.c output.c fault.c
   ALSO worker_kernel.c
   REPLACE clock_gettime kill waitpid waitid syscall ioctl poll epoll_pwait2)

@@ -43,10 +43,9 @@ static void tell(struct init *init, struct slot_msg msg, const struct fds *fds) 
 }
 
 static int be_root_of_namespace(struct fault *fault) {
-    if (setgroups(0, NULL) < 0 || setresgid(INIT_UID, INIT_UID, INIT_UID) < 0 ||
-        setresuid(INIT_UID, INIT_UID, INIT_UID) < 0)
+    if (sys_drop_groups() < 0 || sys_become(INIT_UID, INIT_UID) < 0)
         return fail(fault, SBX_STEP_CREDENTIALS);
-    /* After setresuid, which clears it. The parent is the worker (CLONE_PARENT). */
+    /* After that, which clears it. The parent is the worker (CLONE_PARENT). */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
         return fail(fault, SBX_STEP_CREDENTIALS);
     return 0;

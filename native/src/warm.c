@@ -93,7 +93,7 @@ int warm_start(struct warm *warm, const struct slot_plan *plan, int slot_sock) {
         close_files(warm);
         return -1;
     }
-    pid_t pid = fork();
+    pid_t pid = sys_fork();
     if (pid == 0)
         become_interpreter(warm, plan->config, ends[1], slot_sock);
     (void)close(ends[1]);
