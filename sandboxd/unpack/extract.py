@@ -85,6 +85,8 @@ class Extraction(Members):
     def _take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         self.count()
         parts = self.parts(_encode(member.name))
+        if member.sparse is not None:  # Whose size says nothing of how much tarfile steps over.
+            raise Refused(f"{named(parts)} is a sparse file; pack it without --sparse")
         if self.options.layer and parts and parts[-1].startswith(WHITEOUT):
             self.check_size(parts, member.size)  # tarfile would step over it for as long as it is.
             self._take_whiteout(parts)
@@ -96,10 +98,8 @@ class Extraction(Members):
             self.symlink(parts, _encode(member.linkname))
         elif member.islnk():
             self.hardlink(parts, self.parts(_encode(member.linkname)))
-        elif member.isreg() and member.sparse is None:
-            self._take_file(archive, member, parts)
         elif member.isreg():
-            raise Refused(f"{named(parts)} is a sparse file; pack it without --sparse")
+            self._take_file(archive, member, parts)
         elif not (
             self.options.skip_devices and (member.ischr() or member.isblk() or member.isfifo())
         ):

@@ -146,11 +146,11 @@ def test_users_who_are_not_allowed() -> None:
 
 @pytest.fixture
 def few_descriptors() -> Iterator[str]:
-    """The socket of a daemon that may open 128 files."""
+    """The socket of a daemon that may open 140 files."""
     directory = Path(tempfile.mkdtemp(prefix="sandboxd-test-", dir="/tmp"))
     path = str(directory / "s")
     reader, writer = os.pipe()
-    command = f"ulimit -n 128; exec {sys.executable} -m sandboxd --private --jobs 1 --socket {path}"
+    command = f"ulimit -n 140; exec {sys.executable} -m sandboxd --private --jobs 1 --socket {path}"
     account = rootless.Account(take_uids(), directory) if rootless.ACTIVE else None
     shell = ["sh", "-c", command]
     with subprocess.Popen(
@@ -173,7 +173,7 @@ def few_descriptors() -> Iterator[str]:
 def test_no_descriptors_left_for_new_clients(few_descriptors: str) -> None:
     """A18: those who are connected go on, with all that jobs need; the others are told."""
     with Client(few_descriptors) as client, contextlib.ExitStack() as stack:
-        crowd = [stack.enter_context(RawConnection(few_descriptors)) for _ in range(110)]
+        crowd = [stack.enter_context(RawConnection(few_descriptors)) for _ in range(120)]
         for _ in range(5):
             assert client.run(argv=["true"]).status == "ok"
         assert client.run(argv=["wc", "-c"], stdin=bytes(1 << 20)).stdout == b"1048576\n"
