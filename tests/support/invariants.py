@@ -63,7 +63,20 @@ class Snapshot:
 
 
 def settle(daemon: "Daemon", client: "Client") -> Snapshot:
-    """A snapshot of the daemon at rest: no job, every slot ready."""
+    """A snapshot of the daemon at rest: no job, every slot ready, nothing that threads are about
+    to close, such as the connection of the test before."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    last = _snapshot(daemon, client)
+    while True:
+        time.sleep(0.02)
+        now = _snapshot(daemon, client)
+        if now == last:
+            return now
+        assert time.monotonic() < deadline, "\n".join(now.differences(last))
+        last = now
+
+
+def _snapshot(daemon: "Daemon", client: "Client") -> Snapshot:
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while not _at_rest(client):
         assert time.monotonic() < deadline, f"slots were not made again: {client.stats()['slots']}"
@@ -74,7 +87,7 @@ def settle(daemon: "Daemon", client: "Client") -> Snapshot:
 def settle_as(before: Snapshot, daemon: "Daemon", client: "Client") -> None:
     """Wait until everything is as in ``before``, or fail with what is not."""
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
-    while differences := settle(daemon, client).differences(before):
+    while differences := _snapshot(daemon, client).differences(before):
         assert time.monotonic() < deadline, "\n".join(differences)
         time.sleep(0.02)
 
