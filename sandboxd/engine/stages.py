@@ -243,7 +243,7 @@ class StagedJob:
 
     @staticmethod
     async def _feed(stdin: Stdin, ends: Ends, end: Aside) -> None:
-        await stdin.pump(end, terminal=ends.window is not None)
+        await stdin.pump(end, ends.window)
         ends.close_stdin()
 
     def _result(self, end: StageEnd | None, stage: Stage, limits: JobLimits) -> Result:

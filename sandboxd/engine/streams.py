@@ -96,28 +96,31 @@ class Stdin:
         while self._waiting:
             self._waiting.popleft()[1]()
 
-    async def pump(self, end: Aside, *, terminal: bool) -> None:
+    async def pump(self, end: Aside, window: "Window | None") -> None:
         """Write to ``end`` (non-blocking) until closed and empty, or nobody reads.
 
-        Returns when done; the caller closes ``end``. Cancelled, it leaves a write that was begun
+        Returns when done; the caller closes ``end``. Of a terminal, what came after a change of
+        its ``window`` is written after that. Cancelled, it leaves a write that was begun
         to its thread: the program is dead, or about to be killed, and nobody counts its bytes.
         """
         while True:
             while self._waiting:
-                if not await self._write_first(end):
+                if not await self._write_first(end, window):
                     self.finish()
                     return
             if self._closed:
-                if terminal:
+                if window is not None:
                     await end.call(partial(_write, _EOF))
                 return
             await self._changed.wait()
             self._changed = trio.Event()
 
-    async def _write_first(self, end: Aside) -> bool:
+    async def _write_first(self, end: Aside, window: "Window | None") -> bool:
         data, taken = self._waiting[0]
         while data:
             await trio.lowlevel.wait_writable(end.fd)
+            if window is not None:
+                await window.end.settled()
             count = await end.call(partial(_write, data))
             if count is None:
                 return False

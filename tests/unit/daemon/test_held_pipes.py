@@ -4,7 +4,6 @@ goes on, and every byte arrives once and in order."""
 import os
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 import trio
@@ -159,7 +158,7 @@ async def test_stdin(page: HeldPage, stage: Ends, nursery: trio.Nursery) -> None
     end, theirs = make_stdin(stage)
     stdin = Stdin()
     taken: list[int] = []
-    nursery.start_soon(partial(stdin.pump, end, terminal=False))
+    nursery.start_soon(stdin.pump, end, None)
     stdin.write(b"one", lambda: taken.append(1))
     await until(lambda: taken == [1])
     page.read_from(theirs)
@@ -257,6 +256,29 @@ async def test_the_size_of_a_terminal(page: HeldPage, stage: Ends) -> None:
     page.release()
     await until(lambda: done == [1, 2, 3])
     assert tuple(os.get_terminal_size(theirs)) == (3, 3)
+    os.close(theirs)
+    stage.close()
+
+
+async def test_what_comes_after_a_change_of_size_is_written_after_it(
+    page: HeldPage, stage: Ends, nursery: trio.Nursery
+) -> None:
+    stage.add_terminal(WindowSize(rows=1, columns=1))
+    theirs = stage.for_job().stdout
+    assert theirs is not None
+    assert stage.window is not None
+    assert stage.stdin is not None
+    page.gets_window_size(theirs)
+    stage.window.resize(2, 2, lambda: None)
+    stdin = Stdin()
+    taken: list[int] = []
+    stdin.write(b"line\n", lambda: taken.append(1))
+    nursery.start_soon(stdin.pump, stage.stdin, stage.window)
+    await goes_on()
+    assert taken == []
+    page.release()
+    await until(lambda: taken == [1])
+    assert tuple(os.get_terminal_size(theirs)) == (2, 2)
     os.close(theirs)
     stage.close()
 

@@ -13,7 +13,7 @@ from rpc_client import Client
 from sandboxd.connection import Connection
 from sandboxd.engine import wire
 from sandboxd.engine.aside import Aside
-from sandboxd.engine.streams import Ends, OutputPump, Stdin
+from sandboxd.engine.streams import Ends, OutputPump, Stdin, Window
 from sandboxd.protocol.errors import RequestError
 from sandboxd.protocol.models import WindowSize
 
@@ -111,7 +111,7 @@ async def test_draining_does_not_wait_for_writers_that_stay(pipes: Pipes) -> Non
 
 async def run_stdin(stdin: Stdin, fd: int, *, terminal: bool = False) -> None:
     os.set_blocking(fd, False)
-    await stdin.pump(Aside(fd), terminal=terminal)
+    await stdin.pump(Aside(fd), Window(os.dup(fd)) if terminal else None)
 
 
 async def test_bytes_are_taken_when_the_pipe_has_them(pipes: Pipes, nursery: trio.Nursery) -> None:
