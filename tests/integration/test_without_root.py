@@ -190,11 +190,15 @@ def test_each_sandbox_has_ids_of_its_own(daemon: Daemon, client: Client) -> None
     jobs = [client.start(**job("wait_forever", "pause")) for _ in range(2)]
     try:
         invariants.await_running(client, 2)
-        users = [
-            host.effective_uid(pid)
-            for pid in host.descendants(daemon.pid)
-            if host.name(pid) == "wait_forever"
-        ]
+        deadline = time.monotonic() + 10
+        users: list[int] = []
+        while len(users) < 2:  # They have their places; that they have begun takes a moment.
+            assert time.monotonic() < deadline
+            users = [
+                host.effective_uid(pid)
+                for pid in host.descendants(daemon.pid)
+                if host.name(pid) == "wait_forever"
+            ]
         assert len(users) == len(set(users)) == 2
         assert daemon.owner not in users
     finally:
