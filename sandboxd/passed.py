@@ -19,7 +19,6 @@ MAX_PENDING: Final = 64
 MAX_PASSED: Final = 253  # SCM_MAX_FD: in one message.
 # An ordinary file system answers at once.
 _PATIENCE_S: Final = 5.0
-_PAUSE_S: Final = 0.01
 
 
 class PassedFds:
@@ -55,8 +54,7 @@ class PassedFds:
         """Before a read: wait until few enough of this user's descriptors wait to be closed. False
         when that takes too long."""
         with trio.move_on_after(_PATIENCE_S):
-            while self.closer.full:  # noqa: ASYNC110 - threads know nothing of trio
-                await trio.sleep(_PAUSE_S)
+            await self.closer.room()
         return not self.closer.full
 
     async def look(self) -> None:

@@ -9,6 +9,7 @@ never waits is to ask whether there is something to read (poll).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import threading
@@ -106,12 +107,27 @@ class Closer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._unclosed = 0
+        self._waiting: set[Callable[[], None]] = set()  # Each wakes a task.
         self._left: set[int] = set()  # There was no thread for them.
 
     @property
     def full(self) -> bool:
         """Whether there are more than should be: no further descriptor is to be taken then."""
         return self._unclosed >= MAX_UNCLOSED
+
+    async def room(self) -> None:
+        """Wait while it is `full`. A checkpoint, unless it is not."""
+        while self.full:
+            event = trio.Event()
+            wake = partial(trio.lowlevel.current_trio_token().run_sync_soon, event.set)
+            with self._lock:
+                self._waiting.add(wake)
+            try:
+                if self.full:  # Else a thread may have looked before we were there.
+                    await event.wait()
+            finally:
+                with self._lock:
+                    self._waiting.discard(wake)
 
     def close(self, fds: Collection[int]) -> None:
         """Close each once, soon; nobody waits for it. The caller has them no more."""
@@ -133,8 +149,13 @@ class Closer:
         self.count(-number)
 
     def count(self, more: int) -> None:
+        """By any thread."""
         with self._lock:
             self._unclosed += more
+            waiting = [] if self.full else list(self._waiting)
+        for wake in waiting:
+            with contextlib.suppress(trio.RunFinishedError):
+                wake()
 
 
 # For what has no user.

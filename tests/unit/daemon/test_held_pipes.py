@@ -4,6 +4,7 @@ goes on, and every byte arrives once and in order."""
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import trio
@@ -47,6 +48,16 @@ class Sink:
 def page() -> Iterator[HeldPage]:
     with HeldPage() as page:
         yield page
+
+
+@pytest.fixture
+def held_pipe(page: HeldPage) -> Iterator[tuple[int, int]]:
+    """Somebody has its lock until the page is released; the test closes the writing end."""
+    reader, writer = os.pipe()
+    os.write(writer, b"one")
+    page.read_from(reader)
+    yield reader, writer
+    os.close(reader)
 
 
 @pytest.fixture
@@ -200,7 +211,7 @@ async def test_a_log(page: HeldPage, pipes: Pipes, nursery: trio.Nursery) -> Non
     page.written_to(theirs)
     for count in range(1, 4):
         os.write(others, b"x")
-        await until(lambda count=count: logs[1] == b"x" * count)  # type: ignore[misc]
+        await until(partial(logs[1].endswith, b"x" * count))
     await goes_on()
     assert logs[0] == b""
     page.release(PAGE)
@@ -250,7 +261,7 @@ async def test_the_size_of_a_terminal(page: HeldPage, stage: Ends) -> None:
     done: list[int] = []
     page.gets_window_size(theirs)
     for number in range(1, 4):
-        stage.window.resize(number, number, lambda number=number: done.append(number))  # type: ignore[misc]
+        stage.window.resize(number, number, partial(done.append, number))
     await goes_on()
     assert done == []
     page.release()
@@ -299,24 +310,21 @@ async def test_a_terminal_that_ends_tells_those_who_wait(page: HeldPage, stage: 
     os.close(theirs)
 
 
-async def test_a_close(page: HeldPage) -> None:
-    reader, writer = os.pipe()
-    os.write(writer, b"one")
-    page.read_from(reader)
+async def test_a_close(page: HeldPage, held_pipe: tuple[int, int]) -> None:
+    reader, writer = held_pipe
     OURS.close([writer])
     await goes_on()
     page.release()
     assert os.read(reader, 10) == b""
-    os.close(reader)
 
 
 # -- what clients pass ------------------------------------------------------------------------
 
 
-async def test_passed_descriptors_that_nobody_wants(page: HeldPage) -> None:
-    reader, writer = os.pipe()
-    os.write(writer, b"one")
-    page.read_from(reader)
+async def test_passed_descriptors_that_nobody_wants(
+    page: HeldPage, held_pipe: tuple[int, int]
+) -> None:
+    reader, writer = held_pipe
     passed = PassedFds()
     passed.received([writer])
     await passed.look()
@@ -325,16 +333,13 @@ async def test_passed_descriptors_that_nobody_wants(page: HeldPage) -> None:
     await goes_on()
     page.release()
     assert os.read(reader, 10) == b""
-    os.close(reader)
 
 
 async def test_passed_descriptors_that_were_not_received(
-    page: HeldPage, client: Client, connection: Connection
+    page: HeldPage, held_pipe: tuple[int, int], client: Client, connection: Connection
 ) -> None:
     """They are closed with the connection."""
-    reader, writer = os.pipe()
-    os.write(writer, b"one")
-    page.read_from(reader)
+    reader, writer = held_pipe
     client.send_bytes(b"\xc1")
     client.send_bytes(b"x", [writer])
     os.close(writer)
@@ -342,7 +347,6 @@ async def test_passed_descriptors_that_were_not_received(
     assert connection.closed
     page.release()
     assert os.read(reader, 10) == b""
-    os.close(reader)
 
 
 async def test_many_that_cannot_be_closed(
@@ -370,3 +374,23 @@ async def test_many_that_cannot_be_closed(
     await until(lambda: not connection.passed.closer.full)
     os.close(writer)
     os.close(reader)
+
+
+async def test_room_is_made_when_they_are_closed(
+    page: HeldPage,
+    held_pipe: tuple[int, int],
+    client: Client,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who waits for that goes on at once."""
+    monkeypatch.setattr(aside, "MAX_UNCLOSED", 1)
+    _, writer = held_pipe
+    client.send("server.info", fds=[writer])
+    os.close(writer)
+    await client.message()
+    assert connection.passed.closer.full
+    client.send("server.info")
+    await goes_on()
+    page.release()
+    assert (await client.message())[2] is None
