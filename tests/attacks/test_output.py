@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -11,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd_client import Client, JobHandle, Result
+from sandboxd_client import Client
 from support import host
 from support.daemon import Daemon
 from support.held import HeldPage
-from support.jobs import ANSWER_S, KIB, MIB, MS, SECOND, Stopwatch, job, run, run_ok
+from support.jobs import ANSWER_S, KIB, MIB, MS, Stopwatch, job, run, run_ok
 from support.programs import report
-from support.requirements import missing_compiler
 
 ALPHABET = bytes(range(ord("a"), ord("a") + 23))
 
@@ -83,7 +81,7 @@ def test_lock_of_the_output(client: Client, daemon: Daemon) -> None:
     mark = f"{time.monotonic_ns()}"
     script = f"echo begun; read line; : {mark}; printf end"
     attack = client.start(argv=["/bin/sh", "-c", script], stdin_stream=True)
-    with Client(daemon.socket) as other, open(_output_of(mark), "wb", buffering=0) as pipe:
+    with Client(daemon.socket) as other, open(_stream_of(mark, 1), "wb", buffering=0) as pipe:
         with HeldPage() as page:
             with _stopped(_worker(daemon)):  # It is told of a byte, and finds the lock taken.
                 pipe.write(b"+")
@@ -92,6 +90,40 @@ def test_lock_of_the_output(client: Client, daemon: Daemon) -> None:
         attack.write(b"\n")
     result = attack.wait()
     assert (result.status, result.stdout) == ("ok", b"begun\n+" + bytes(page.size) + b"end")
+    assert max(times) < ANSWER_S / 2, times
+
+
+def test_lock_of_streamed_output(client: Client, daemon: Daemon) -> None:
+    """O11: the same where the daemon reads it as it comes."""
+    mark = f"{time.monotonic_ns()}"
+    script = f"read line; : {mark}; printf end"
+    attack = client.start(argv=["/bin/sh", "-c", script], stream=True, stdin_stream=True)
+    with Client(daemon.socket) as other, open(_stream_of(mark, 1), "wb", buffering=0) as pipe:
+        with HeldPage() as page:
+            with _stopped(daemon.pid):
+                pipe.write(b"+")
+                page.written_to(pipe.fileno())
+            times = [_seconds_of_a_job(other) for _ in range(20)]
+        attack.write(b"\n")
+    assert b"".join(data for _, data in attack) == b"+" + bytes(page.size) + b"end"
+    assert max(times) < ANSWER_S / 2, times
+
+
+def test_lock_of_streamed_input(client: Client, daemon: Daemon) -> None:
+    """O11: the same for input that a client sends, which arrives whole."""
+    mark = f"{time.monotonic_ns()}"
+    script = f": {mark}; sleep 1; exec cat"
+    attack = client.start(argv=["/bin/sh", "-c", script], stream=True, stdin_stream=True)
+    with Client(daemon.socket) as other, open(_stream_of(mark, 0), "rb", buffering=0) as pipe:
+        attack.write(b"taken by somebody else")
+        with HeldPage() as page:
+            page.read_from(pipe.fileno())
+            writer = threading.Thread(target=attack.write, args=(b"whole",))
+            writer.start()
+            times = [_seconds_of_a_job(other) for _ in range(20)]
+        writer.join()
+    attack.close_stdin()
+    assert b"".join(data for _, data in attack) == b"whole"
     assert max(times) < ANSWER_S / 2, times
 
 
@@ -113,14 +145,14 @@ def _worker(daemon: Daemon) -> int:
     return ours.pop()
 
 
-def _output_of(mark: str) -> str:
-    """The stdout of the process that has this among its arguments."""
+def _stream_of(mark: str, number: int) -> str:
+    """A standard stream of the process that has this among its arguments."""
     end = time.monotonic() + ANSWER_S
     while time.monotonic() < end:
         for pid in host.processes():
             with contextlib.suppress(OSError):
                 if mark.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    return f"/proc/{pid}/fd/1"
+                    return f"/proc/{pid}/fd/{number}"
         time.sleep(0.01)
     raise AssertionError("the job does not run")
 
@@ -234,50 +266,3 @@ def test_logs_of_the_host_are_out_of_reach(client: Client) -> None:
     assert found["tty"] == "ENXIO"
     assert found["kmsg_bytes"] == "0"
     assert found["kmsg_write"] in {"EACCES", "EPERM", "EROFS"}
-
-
-@pytest.mark.parametrize("stream", ["stdout", "stdin"])
-def test_the_lock_of_a_pipe(client: Client, daemon: Daemon, stream: str) -> None:
-    """O11: wall_time_limit; it delays its own stream, and nobody else's request."""
-    limits = {"processes": 64, "output_bytes": 64 * MIB, "wall_time_ns": 4 * SECOND,
-              "cpu_time_ns": 60 * SECOND}  # fmt: skip
-    attack = job("hold_pipe", stream, _seldom_read(), limits=limits)
-    started = client.start(**attack, stream=True, stdin_stream=True)
-    assert next(iter(started)) == ("stdout", f"holding={stream}\n".encode())
-    over = threading.Event()
-    partner = threading.Thread(target=_talk, args=(started, stream, over))
-    partner.start()
-    try:
-        times = list(_times(daemon, 3))
-    finally:
-        over.set()
-        partner.join()
-    result = started.wait()
-    assert isinstance(result, Result)
-    assert result.status in {"wall_time_limit", "output_limit"}
-    assert max(times) < ANSWER_S / 2
-
-
-def _seldom_read() -> str:
-    """A large file that is not in memory unless somebody compiles; none where nobody can."""
-    if missing_compiler():
-        return ""
-    return subprocess.check_output(["gcc", "-print-prog-name=cc1"], text=True).strip()
-
-
-def _talk(started: JobHandle, stream: str, over: threading.Event) -> None:
-    """Keep the pipe in use, then wait for the end."""
-    while stream == "stdin" and not over.is_set():
-        started.write(bytes(16 * KIB))
-    for _ in started:
-        pass
-
-
-def _times(daemon: Daemon, seconds: float) -> Iterator[float]:
-    """How long each of another client's jobs took, one after the other."""
-    whole = Stopwatch()
-    with Client(daemon.socket) as other:
-        while whole.seconds < seconds:
-            watch = Stopwatch()
-            assert other.run(argv=["true"]).status == "ok"
-            yield watch.seconds
