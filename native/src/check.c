@@ -201,10 +201,6 @@ static int map_users(pid_t pid) {
     return map_three(process, "gid_map", trial_id("/proc/self/gid_map"));
 }
 
-static int become(uid_t id) {
-    return setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0 ? -1 : 0;
-}
-
 /* Runs a trial in namespaces that have the users of a slot: a map of our own root would need a
  * capability (CAP_SETFCAP, Linux 5.12) that no slot does. */
 static void try_in(int flags, void (*trial)(struct finding *finding), struct finding *finding) {
@@ -226,7 +222,7 @@ static void try_in(int flags, void (*trial)(struct finding *finding), struct fin
 }
 
 static void use_mapping(struct finding *finding) {
-    MUST(become(JOB_UID), "setresuid in a user namespace");
+    MUST(sys_become(JOB_UID), "setresuid in a user namespace");
     tell(finding, "three users mapped");
 }
 
@@ -241,7 +237,7 @@ static int new_tmpfs(void) {
 }
 
 static void mount_trees(struct finding *finding) {
-    MUST(become(INIT_UID), "setresuid in a user namespace");
+    MUST(sys_become(INIT_UID), "setresuid in a user namespace");
     autoclose int tmpfs = new_tmpfs();
     MUST(tmpfs, "fsopen and fsmount of a tmpfs");
     autoclose int tree =

@@ -43,7 +43,7 @@ static void tell(struct init *init, struct slot_msg msg, const struct fds *fds) 
 }
 
 static int be_root_of_namespace(struct fault *fault) {
-    if (sys_drop_groups() < 0 || sys_become(INIT_UID, INIT_UID) < 0)
+    if (sys_drop_groups() < 0 || sys_become(INIT_UID) < 0)
         return fail(fault, SBX_STEP_CREDENTIALS);
     /* After that, which clears it. The parent is the worker (CLONE_PARENT). */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)

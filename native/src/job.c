@@ -61,7 +61,7 @@ _Noreturn static void give_up(struct slot_shared *shared, enum sbx_step step) {
 static int drop_privileges(uid_t uid) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}, {0}};
-    if (sys_become(uid, uid) < 0)
+    if (sys_become(uid) < 0)
         return -1;
     return (int)syscall(SYS_capset, &header, none);
 }

@@ -63,12 +63,13 @@ static inline int sys_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open
 static inline int sys_pidfd_send_signal(int pidfd, int signal) {
     return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
 }
-/* The C library's would have every thread of the process do it, those of the worker, which a child
- * that is cloned from it has on the list and not in truth: it could wait for one for ever. */
-static inline int sys_become(uid_t uid, gid_t gid) {
-    if (syscall(SYS_setresgid, gid, gid, gid) < 0)
+/* User and group. The C library's would have every thread of the process do it, those of the
+ * worker, which a child that is cloned from it has on the list and not in truth: it could wait for
+ * one for ever. */
+static inline int sys_become(uid_t id) {
+    if (syscall(SYS_setresgid, id, id, id) < 0)
         return -1;
-    return (int)syscall(SYS_setresuid, uid, uid, uid);
+    return (int)syscall(SYS_setresuid, id, id, id);
 }
 static inline int sys_drop_groups(void) { return (int)syscall(SYS_setgroups, 0, NULL); }
 /* fork without what the C library does about its locks, one of which a thread may have had when

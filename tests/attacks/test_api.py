@@ -14,7 +14,7 @@ import msgpack
 import pytest
 
 from sandboxd_client import Client, RequestError
-from support import host, invariants, rootless
+from support import host, invariants, requirements, rootless
 from support.daemon import Daemon, running
 from support.held import HeldPage
 from support.jobs import ANSWER_S, GIB, MIB, MS, SECOND, Stopwatch, job, run, run_or_refusal
@@ -639,7 +639,7 @@ def test_a_passed_pipe_whose_lock_is_kept(client: Client) -> None:
 def stuck(daemon: Daemon, unharmed: None, request: pytest.FixtureRequest) -> Iterator[StuckFiles]:
     """A client with a file whose file system asks a process that does not answer."""
     if not os.access("/dev/fuse", os.W_OK):
-        pytest.skip("there is no /dev/fuse")
+        requirements.skip("there is no /dev/fuse")
     if rootless.ACTIVE:
         pytest.skip("only the daemon's user may connect, and this is root's file system")
     with stuck_files(daemon.socket, request.param) as stuck:
