@@ -388,6 +388,7 @@ struct output {
     char *data[2]; /* stdout, stderr: regions of output_max bytes, touched as far as used */
     uint64_t len[2];
     uint64_t cap;
+    bool nowait; /* pipes of this kernel know RWF_NOWAIT */
     bool truncated[2];
     bool ordered;
     uint32_t *segment;

@@ -19,7 +19,22 @@ static void *reserve(size_t bytes) {
     return region;
 }
 
+/* Pipes know it since Linux 6.4. Asked of a pipe of one's own: a slot may pass what does not. */
+static int find_nowait(bool *ret) {
+    int ends[2];
+    char byte;
+    struct iovec part = {&byte, 1};
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -1;
+    *ret = preadv2(ends[0], &part, 1, -1, RWF_NOWAIT) == 0 || errno != EOPNOTSUPP;
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    return 0;
+}
+
 int output_init(struct output *output, uint64_t output_max) {
+    if (find_nowait(&output->nowait) < 0)
+        return -1;
     for (int i = 0; i < 2; i++)
         if (!(output->data[i] = reserve(output_max)))
             return -1;
@@ -49,20 +64,20 @@ static void note_order(struct output *output, unsigned stream, uint32_t len) {
     }
 }
 
-/* Never waits, whatever a process of the slot has made of the pipe's flags since they were looked
- * at. Before Linux 6.4 pipes do not know RWF_NOWAIT, and the flags have to do. */
-static ssize_t read_now(int fd, void *to, size_t len) {
+/* Never waits for more to come, whatever a process of the slot has made of the pipe's flags since
+ * they were looked at; before Linux 6.4 the flags have to do. */
+static ssize_t read_now(const struct output *output, int fd, void *to, size_t len) {
     struct iovec part = {to, len};
-    ssize_t n = preadv2(fd, &part, 1, -1, RWF_NOWAIT);
-    return n < 0 && errno == EOPNOTSUPP ? read(fd, to, len) : n;
+    return output->nowait ? preadv2(fd, &part, 1, -1, RWF_NOWAIT) : read(fd, to, len);
 }
 
 bool output_read(struct output *output, unsigned stream, int fd, uint64_t most) {
     for (uint64_t done = 0; done < most;) {
         uint64_t len = output->len[stream], room = output->cap - len;
         char extra;
-        ssize_t n = room ? read_now(fd, output->data[stream] + len, room < most ? room : most)
-                         : read_now(fd, &extra, 1);
+        ssize_t n =
+            room ? read_now(output, fd, output->data[stream] + len, room < most ? room : most)
+                 : read_now(output, fd, &extra, 1);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
