@@ -60,8 +60,8 @@ class Aside:
 
     def start(self, call: Callable[[int], T], done: Callable[[T], object]) -> None:
         """Have a thread make this call; the loop calls ``done`` with what it returned, whoever
-        waits, and after `close`, too. Not while `busy`. Raises OSError when no thread is to be had.
-        """
+        waits, and after `close_ends`, too. Not while `busy`. Raises OSError when no thread is to be
+        had."""
         token = trio.lowlevel.current_trio_token()
 
         def deliver(made: Outcome[T]) -> None:
@@ -95,9 +95,6 @@ class Aside:
         self.start(call, answer.append)
         await self.settled()
         return answer[0]
-
-    def close(self) -> None:
-        close_ends((self,))
 
 
 class Closer:

@@ -345,7 +345,7 @@ class Ends:
     def close_stdin(self) -> None:
         """The program reads the end of its input (a terminal's is a character instead)."""
         if self.stdin is not None and self.window is None:
-            self.stdin.close()
+            close_ends((self.stdin,), self._closer)
             self.stdin = None
 
     def close(self) -> None:

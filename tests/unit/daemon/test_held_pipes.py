@@ -14,7 +14,8 @@ from rpc_client import Client
 from sandboxd import passed as passed_fds
 from sandboxd.connection import Connection
 from sandboxd.engine import aside, streams
-from sandboxd.engine.aside import OURS, Aside
+from sandboxd.engine.aside import OURS, Aside, Closer
+from sandboxd.engine.job import Stdio
 from sandboxd.engine.streams import Ends, Intake, OutputPump, Stdin
 from sandboxd.functions.logs import LogReader
 from sandboxd.passed import PassedFds
@@ -184,14 +185,20 @@ async def test_stdin(page: HeldPage, stage: Ends, nursery: trio.Nursery) -> None
 
 
 async def test_the_end_of_stdin(page: HeldPage, stage: Ends) -> None:
+    """Who passed something, and may have got the job's end by that, is charged for ours."""
+    closer = Closer()
+    passed = os.open(os.devnull, os.O_WRONLY)
+    stage.adopt(Stdio(stdout=passed, closer=closer))
     end, theirs = make_stdin(stage)
     os.write(end.fd, b"one")
     page.read_from(theirs)
     stage.close_stdin()
     await goes_on()
+    assert (closer._unclosed, OURS._unclosed) == (1, 0)
     page.release()
     assert await trio.to_thread.run_sync(os.read, theirs, 10) == b""
     os.close(theirs)
+    os.close(passed)
 
 
 async def test_a_log(page: HeldPage, pipes: Pipes, nursery: trio.Nursery) -> None:
