@@ -386,6 +386,10 @@ class HelperLink:
 
 def _stage_end(message: memoryview, fds: Sequence[int]) -> StageEnd:
     helper = wire.unpack_result(message)
+    if helper.flags & wire.RESULT_MEMFD and not fds:
+        # The kernel drops what a process has no place for. As where the worker has none.
+        _log.error("no descriptor for a job's output %s", fields(job=helper.job_id))
+        return StageEnd(helper._replace(reason=wire.REASON_HELPER, segments=0))
     if helper.flags & wire.RESULT_MEMFD:
         payload = _read_all(fds[0], helper)
         at = 0

@@ -139,6 +139,25 @@ def test_no_descriptors(daemon: Daemon, role: str) -> None:
         assert client.run(["/bin/cat"], stdin=data).stdout == data
 
 
+def test_no_descriptor_for_what_a_job_has_printed(daemon: Daemon) -> None:
+    """They are used up while it runs, so that its output, a file by itself, cannot come."""
+    before, _ = limits(daemon.pid, resource.RLIMIT_NOFILE)
+    printing = ["sh", "-c", "read go; head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2"]
+    reader, writer = os.pipe()
+    with Client(daemon.socket) as client:
+        started = client.start(printing, fds={"stdin": reader})
+        set_soft(daemon.pid, resource.RLIMIT_NOFILE, 3)
+        os.write(writer, b"go\n")
+        result = started.wait()
+        assert (result.status, result.stdout) == ("internal_error", b"")
+        assert result.message
+        set_soft(daemon.pid, resource.RLIMIT_NOFILE, before)
+        await_ok(client)
+        assert len(client.run(printing, stdin=b"go\n").stdout) == 1_000_000
+    os.close(reader)
+    os.close(writer)
+
+
 def test_ten_thousand_connections(where: Path) -> None:
     """One user gets no more than a share of them; others are served, and so is this one later."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -163,6 +163,19 @@ async def test_a_message_of_an_unknown_kind_is_ignored(engine: Engine, peer: Pee
     assert engine.link.up
 
 
+async def test_a_result_that_came_without_its_descriptor(engine: Engine, peer: Peer) -> None:
+    """As where sandboxd has none left: the job is told, and the next one is served."""
+    outcomes: list[object] = []
+    for flags, size in ((wire.RESULT_MEMFD, 1 << 20), (0, 0)):
+        job = engine.admit(spec("x"), 7)
+        job.done = outcomes.append
+        engine.submit(job)
+        peer.result((await peer.receive()).fields["job_id"], flags=flags, stdout_len=size)
+        await trio.testing.wait_all_tasks_blocked()
+    assert [getattr(outcome, "status", None) for outcome in outcomes] == ["internal_error", "ok"]
+    assert engine.link.up
+
+
 async def test_jobs_do_not_wait_for_a_helper_that_does_not_come_back(
     engine: Engine, peer: Peer, autojump_clock: MockClock
 ) -> None:
