@@ -168,6 +168,8 @@ class ConnectionJobs:
 
     def ended(self, started: StartedJob) -> None:
         """Keep the outcome until it is fetched; of many that nobody fetches, the latest."""
+        if self.connection.closed:  # Perhaps by telling it. Then it is forgotten already.
+            return
         if started.waiters:
             self.forget(started)
             return

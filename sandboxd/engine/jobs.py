@@ -168,7 +168,10 @@ class Engine:
         # They know the job: without the circle, its files go with the last reference to it and do
         # not wait for the garbage collector, which seldom runs.
         job.done, job.run_in_task = nobody, None
-        done(outcome)
+        try:
+            done(outcome)
+        except Exception:
+            _log.exception("an outcome could not be told %s", fields(tenant=job.tenant))
         if self._idle is not None and not self.scheduler.running and not self.scheduler.waiting:
             self._idle.set()
 
@@ -285,8 +288,16 @@ class Engine:
         """Every job the worker had is lost with it; none of them hangs."""
         self.scheduler.pause()
         lost, self._active = self._active, {}
-        for on_end in lost.values():
+        for job_id, on_end in lost.items():
+            self._lost(job_id, on_end)
+
+    @staticmethod
+    def _lost(job_id: int, on_end: OnEnd) -> None:
+        try:
             on_end(None)
+        except Exception:
+            # One job's trouble must not take the link, and every other job, with it.
+            _log.exception("a lost job could not be ended %s", fields(job=job_id))
 
     def helper_absent(self) -> None:
         self._absent = True
@@ -305,7 +316,7 @@ class Engine:
         _log.error("a job did not reach the helper %s", fields(job=job_id, why=error.strerror))
         on_end = self._active.pop(job_id, None)
         if on_end is not None:
-            on_end(None)
+            self._lost(job_id, on_end)
 
 
 def _with_memory(job: Job, stdio: Stdio) -> Stdio:

@@ -2,19 +2,21 @@
 
 import contextlib
 import os
+import socket
 import time
 
 import msgspec
 import pytest
 import trio
 import trio.testing
-from engine_peer import PATIENT_NS, Peer
+from engine_peer import DEADLINE_S, PATIENT_NS, Peer, spec
 from rpc_client import ANYBODY, Client
 from trio.testing import MockClock
 
 from sandboxd.config import Config
 from sandboxd.connection import Connection
 from sandboxd.engine import wire
+from sandboxd.engine.jobs import Engine
 from sandboxd.server import Server
 
 RUN = {"argv": ["prog"]}
@@ -304,6 +306,72 @@ async def test_wait_after_the_end(client: Client, peer: Peer) -> None:
     assert (await client.call("job.wait", {"job": token}))["exit_code"] == 4
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_end_that_cannot_be_told(
+    client: Client,
+    connection: Connection,
+    peer: Peer,
+    caplog: pytest.LogCaptureFixture,
+    stream: bool,
+) -> None:
+    """Its client waits for it and reads no more: the connection ends with the job."""
+    token = (await client.call("job.start", RUN | {"stream": stream}))["job"]
+    job_id = (await peer.receive()).fields["job_id"]
+    client.send("job.wait", {"job": token})
+    await trio.testing.wait_all_tasks_blocked()
+    client.sock.shutdown(socket.SHUT_RD)
+    peer.result(job_id)
+    with trio.fail_after(DEADLINE_S):
+        await connection.server.engine.wait_idle()
+    await trio.testing.wait_all_tasks_blocked()
+    assert connection.closed
+    assert (connection.jobs._started, connection.jobs._ended) == ({}, {})
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_lost_job_that_cannot_be_told(
+    client: Client, server: Server, peer: Peer, nursery: trio.Nursery
+) -> None:
+    """The others the worker had are told, and the next worker serves."""
+    token = (await client.call("job.start", RUN))["job"]
+    client.send("job.wait", {"job": token})
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    other = Connection(server, ours, ANYBODY)
+    with theirs:
+        nursery.start_soon(other.run)
+        second = Client(theirs)
+        msgid = second.send("job.run", RUN)
+        for _ in range(2):
+            await peer.receive()
+        client.sock.shutdown(socket.SHUT_RD)
+        peer.die()
+        assert (await second.answer(msgid))["status"] == "internal_error"
+        peer.start_worker()
+        msgid = second.send("job.run", RUN)
+        peer.result((await peer.receive()).fields["job_id"])
+        assert (await second.answer(msgid))["status"] == "ok"
+        other.drop()
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_mistake_of_ours_spoils_one_lost_job(engine: Engine, peer: Peer) -> None:
+    """Whatever it is about: the other is told, and the daemon lives."""
+
+    def mistake(_: object) -> None:
+        raise ZeroDivisionError
+
+    outcomes: list[object] = []
+    for done in (mistake, outcomes.append):
+        job = engine.admit(spec("x"), 7)
+        job.done = done
+        engine.submit(job)
+    peer.die()
+    with trio.fail_after(DEADLINE_S):
+        await engine.wait_idle()
+    assert [getattr(outcome, "status", None) for outcome in outcomes] == ["internal_error"]
+
+
 async def test_cancel(client: Client, peer: Peer) -> None:
     token = (await client.call("job.start", RUN))["job"]
     job_id = (await peer.receive()).fields["job_id"]
@@ -335,8 +403,6 @@ async def test_signal(client: Client, peer: Peer) -> None:
 async def test_tokens_are_worth_nothing_on_another_connection(
     client: Client, server: Server, peer: Peer, nursery: trio.Nursery
 ) -> None:
-    import socket
-
     token = (await client.call("job.start", RUN))["job"]
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
