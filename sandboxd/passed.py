@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import socket
 import stat
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -17,6 +18,9 @@ from sandboxd.protocol.models import FdIndices
 # Three for each of a few requests on the way at once.
 MAX_PENDING: Final = 64
 MAX_PASSED: Final = 253  # SCM_MAX_FD: in one message.
+# Sockets through which no descriptor goes. A Unix socket would carry the job's own out of the
+# sandbox, with them the worker's pipes, and others into it that nobody has looked at.
+_FAMILIES: Final = frozenset({socket.AF_INET, socket.AF_INET6})
 # An ordinary file system answers at once.
 _PATIENCE_S: Final = 5.0
 
@@ -159,6 +163,17 @@ def _check(passed: PassedFds, field: str, fd: int, *, write: bool) -> None:
     kinds = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISSOCK, stat.S_ISCHR)
     if flags & os.O_PATH or not any(is_kind(mode) for is_kind in kinds):
         raise invalid(field, "must be a file, pipe, socket or terminal")
+    if stat.S_ISSOCK(mode) and _family(fd) not in _FAMILIES:
+        raise invalid(field, "must be no socket but an Internet one; pass a pipe instead")
     access = flags & os.O_ACCMODE
     if access == (os.O_RDONLY if write else os.O_WRONLY):
         raise invalid(field, f"must be open for {'writing' if write else 'reading'}")
+
+
+def _family(fd: int) -> int:
+    """Of a socket."""
+    sock = socket.socket(socket.AF_UNIX, fileno=fd)  # Whose own is what is asked for.
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
+    finally:
+        sock.detach()

@@ -632,6 +632,50 @@ def test_a_passed_pipe_whose_lock_is_kept(client: Client) -> None:
     assert max(times) < ANSWER_S / 2, times
 
 
+# Sends its own stdout away by the descriptor it has, as many a client's would be.
+SEND_AWAY = """
+import array, os, socket, sys
+sock = socket.socket(fileno=os.dup(int(sys.argv[1])))
+rights = array.array("i", [int(sys.argv[2])])
+sock.sendmsg([b"take it"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+"""
+STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_SEQPACKET", "SOCK_DGRAM"])
+@pytest.mark.parametrize("stream", STREAMS)
+def test_no_descriptor_leaves_by_a_passed_socket(client: Client, stream: str, kind: str) -> None:
+    """O13, A3: invalid_argument for a Unix socket, which would carry the job's own streams, and the
+    locks of their pipes, out of the sandbox."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, getattr(socket, kind))
+    own = STREAMS["stderr" if stream == "stdout" else "stdout"]
+    with ours, theirs:
+        argv = ["python3", "-c", SEND_AWAY, str(STREAMS[stream]), str(own)]
+        with pytest.raises(RequestError, match="pass a pipe") as refused:
+            client.run(argv=argv, fds={stream: theirs.fileno()})
+        assert refused.value.code == "invalid_argument"
+        assert refused.value.data == {"field": f"fds.{stream}"}
+        with pytest.raises(BlockingIOError):
+            ours.recv(100, socket.MSG_DONTWAIT)
+
+
+def test_no_descriptor_leaves_by_a_connection(client: Client) -> None:
+    """O13: through an Internet socket, which may be passed, bytes go and no descriptors."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    with ours:
+        with theirs:
+            argv = ["python3", "-c", SEND_AWAY + "print(input())", "1", "2"]
+            ours.sendall(b"and more\n")
+            fds = {"stdin": theirs.fileno(), "stdout": theirs.fileno()}
+            result = client.run(argv=argv, fds=fds)
+        assert result.status == "ok", result
+        ours.settimeout(ANSWER_S)
+        data, ancillary, _, _ = ours.recvmsg(100, socket.CMSG_SPACE(64), socket.MSG_WAITALL)
+    assert (data, ancillary) == (b"take itand more\n", [])
+
+
 # -- files that keep whoever uses them waiting ------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from sandboxd.engine.descriptors import ancillary_space, close_all, received, ri
 from sandboxd.engine.job import NO_STDIO
 from sandboxd.engine.memfd import open_memfd, sealed_memfd
 from sandboxd.filesystems import may_wait, waits
-from sandboxd.passed import MAX_PENDING, PassedFds, stdio_from
+from sandboxd.passed import MAX_PENDING, PassedFds, input_from, stdio_from
 from sandboxd.protocol.errors import RemoteProtocolError, RequestError
 from sandboxd.protocol.models import FdIndices
 
@@ -171,6 +171,8 @@ def test_an_index_beyond_what_came(fds: list[int]) -> None:
         (lambda path: os.open(path, os.O_RDONLY | os.O_DIRECTORY), "stdin", "file, pipe, socket"),
         (lambda path: os.open(path, os.O_PATH), "stdin", "file, pipe, socket"),
         (lambda path: os.open("/proc/self/exe", os.O_PATH), "stdout", "file, pipe, socket"),
+        (lambda path: os.eventfd(0), "stdin", "file, pipe, socket"),
+        (lambda path: os.pidfd_open(os.getpid()), "stdin", "file, pipe, socket"),
         (lambda path: os.open(os.devnull, os.O_RDONLY), "stdout", "open for writing"),
         (lambda path: os.open(os.devnull, os.O_WRONLY), "stdin", "open for reading"),
     ],
@@ -186,12 +188,46 @@ def test_descriptors_a_job_must_not_have(
     assert are_closed([fd])
 
 
-def test_pipes_sockets_and_files_are_fine(tmp_path: Path, pipes: Pipes) -> None:
+def test_pipes_and_files_are_fine(tmp_path: Path, pipes: Pipes) -> None:
     reader, writer = map(os.dup, pipes())
     file = os.open(tmp_path / "out", os.O_CREAT | os.O_WRONLY)
     stdio = stdio_from(passed_with([reader, writer, file]), FdIndices(stdin=0, stdout=1, stderr=2))
     assert (stdio.stdin, stdio.stdout, stdio.stderr) == (reader, writer, file)
     stdio.close()
+
+
+@pytest.mark.parametrize("field", ["stdin", "stdout", "stderr"])
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM])
+def test_sockets_that_carry_descriptors(field: str, kind: socket.SocketKind) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    with ours:
+        fd = theirs.detach()
+        with pytest.raises(RequestError, match="no socket but an Internet one") as caught:
+            stdio_from(passed_with([fd]), FdIndices(**{field: 0}))
+    assert caught.value.data == {"field": f"fds.{field}"}
+    assert are_closed([fd])
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_internet_sockets_are_fine(family: int, kind: int) -> None:
+    try:
+        fd = socket.socket(family, kind).detach()
+    except OSError:
+        pytest.skip("this host has no IPv6")
+    stdio = stdio_from(passed_with([fd]), FdIndices(stdin=0, stdout=0))
+    assert (stdio.stdin, stdio.stdout) == (fd, fd)
+    stdio.close()
+    assert are_closed([fd])
+
+
+def test_an_archive_may_not_come_by_a_unix_socket() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        fd = theirs.detach()
+        with pytest.raises(RequestError, match="pass a pipe instead"):
+            input_from(passed_with([fd]), "fds.archive", 0)
+    assert are_closed([fd])
 
 
 # -- where files are --------------------------------------------------------------------------
