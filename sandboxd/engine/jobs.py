@@ -89,20 +89,20 @@ class Engine:
     def submit(self, job: Job) -> None:
         """Queue the job; `job.done` gets its outcome, perhaps before this returns.
 
-        Owns the job's descriptors from here on. Raises RequestError `busy`, or `internal` when
-        the helper does not come back.
+        Owns the job's descriptors from here on. Raises RequestError `busy`, `not_found` when its
+        environment was removed since it was admitted, or `internal` when the helper does not come
+        back.
         """
         try:
             if self._absent and not job.patient:
                 raise RequestError(INTERNAL, ABSENT)
-            if job.root is not None:
-                self.roots.hold(job.root)
-            if job.held is not None:
-                job.held.hold()
-            self.scheduler.submit(job)
+            self.hold(job)
+            try:
+                self.scheduler.submit(job)
+            except RequestError:
+                self.let_go(job)
+                raise
         except RequestError:
-            if job.patient or not self._absent:
-                self._let_go(job)
             job.state = ENDED
             job.stdio.close()
             raise
@@ -156,7 +156,7 @@ class Engine:
         job.spec = NOTHING  # Its input may be large, and the job be kept for a late job.wait.
         if job.stdio is not NO_STDIO:
             job.stdio.close()
-        self._let_go(job)
+        self.let_go(job)
         last = outcome
         if isinstance(last, StagesResult):
             last = last.run or last.compile
@@ -175,7 +175,15 @@ class Engine:
         if self._idle is not None and not self.scheduler.running and not self.scheduler.waiting:
             self._idle.set()
 
-    def _let_go(self, job: Job) -> None:
+    def hold(self, job: Job) -> None:
+        """What the job needs stays until `let_go`; `submit` does this, too. Raises RequestError
+        `not_found`."""
+        if job.root is not None:
+            self.roots.hold(job.root)
+        if job.held is not None:
+            job.held.hold()
+
+    def let_go(self, job: Job) -> None:
         if job.root is not None:
             self.roots.release(job.root)
         if job.held is not None:

@@ -89,7 +89,10 @@ class Roots:
         return root
 
     def hold(self, root: Root) -> None:
-        """A job is going to use it."""
+        """A job is going to use it. Raises RequestError `not_found` when it is gone, which it may
+        be since it was found."""
+        if root.id not in self._all:
+            raise RequestError(NOT_FOUND, f"environment: {root.name!r} was removed")
         root.uses += 1
 
     def release(self, root: Root) -> None:

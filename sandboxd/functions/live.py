@@ -191,7 +191,7 @@ async def run(
     """
     running = _Run(engine, job, live, reader, began)
     try:
-        await _submit(engine, job, live)
+        await _submit_held(engine, job, live)
         await running.changed.wait()
         if running.outcome is None:
             await StagedJob(engine, job, None).run()
@@ -204,6 +204,15 @@ async def run(
     outcome = running.outcome
     assert outcome is not None  # noqa: S101 - for the type checker: it has called `done`
     return _with_truncation(outcome, job, live) if live.log_truncated else outcome
+
+
+async def _submit_held(engine: Engine, job: Job, live: Live) -> None:
+    """Between two tries, too, its environment or package may be removed."""
+    engine.hold(job)
+    try:
+        await _submit(engine, job, live)
+    finally:
+        engine.let_go(job)
 
 
 async def _submit(engine: Engine, job: Job, live: Live) -> None:

@@ -13,7 +13,7 @@ from sandboxd.config import Config, Mount
 from sandboxd.engine import wire
 from sandboxd.engine.job import Job, Outcome, Stdio
 from sandboxd.engine.jobs import Engine
-from sandboxd.protocol.errors import BUSY, INVALID_ARGUMENT, LIMIT_EXCEEDED, RequestError
+from sandboxd.protocol.errors import BUSY, INVALID_ARGUMENT, LIMIT_EXCEEDED, NOT_FOUND, RequestError
 from sandboxd.protocol.jobs import InputFile, JobSpec
 from sandboxd.protocol.models import Limits, Result
 
@@ -146,6 +146,18 @@ async def test_descriptors_of_a_refused_job_are_closed(engine: Engine, peer: Pee
     with pytest.raises(RequestError) as caught:
         Submitted(engine, spec("x"), stdio=Stdio(stdin=os.open(os.devnull, os.O_RDONLY)))
     assert caught.value.code == BUSY
+
+
+async def test_an_environment_that_goes_before_the_job_is_submitted(
+    engine: Engine, peer: Peer
+) -> None:
+    engine.roots.add("e", os.open("/", os.O_PATH))
+    job = engine.admit(spec("x", environment="e"), 7)
+    engine.roots.remove("e")
+    with pytest.raises(RequestError) as caught:
+        engine.submit(job)
+    assert caught.value.code == NOT_FOUND
+    assert not engine.scheduler.running
 
 
 async def test_cancel_while_it_waits(engine: Engine, peer: Peer) -> None:
