@@ -69,23 +69,20 @@ class Executions:
         self._idle = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run executions until cancelled; first those that an earlier daemon has left.
-
-        Nothing may be started before it says that it has begun.
-        """
+        """Run executions until cancelled. Nothing may be started before this says that it has
+        begun."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._runner.serve)
                 nursery.start_soon(self._ends.run)
                 self._nursery = nursery
-                await self._enter_left()
                 self._room.resume()
                 task_status.started()
         finally:
             self._runner.close()
 
-    async def _enter_left(self) -> None:
-        left = await self._store.unfinished(time.time_ns())
+    def enter_left(self, left: Sequence[Execution]) -> None:
+        """Have `run` begin with these, which an earlier daemon has left."""
         for row in left:
             self.places.add(row.tenant)
             self.places.add_key(row.key_id)

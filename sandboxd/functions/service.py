@@ -18,8 +18,11 @@ from sandboxd.logs import fields
 from sandboxd.protocol.errors import INTERNAL, PERMISSION_DENIED, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sandboxd.config import Config
     from sandboxd.engine.jobs import Engine
+    from sandboxd.functions.model import Execution
     from sandboxd.runtimes.catalog import Catalog
     from sandboxd.state import State
 
@@ -33,10 +36,19 @@ _REOPEN_S: Final = 5.0
 class Opened:
     """What there is while the store is open."""
 
-    def __init__(self, store: Store, config: Config, engine: Engine, runtimes: Catalog) -> None:
+    def __init__(
+        self,
+        store: Store,
+        left: Sequence[Execution],
+        config: Config,
+        engine: Engine,
+        runtimes: Catalog,
+    ) -> None:
+        """``left``: what an earlier daemon has left to be run."""
         self.store = store
         self.registry = Registry(store, config, engine.roots, runtimes)
         self.executions = Executions(engine, store, self.registry, config.executions_queue)
+        self.executions.enter_left(left)
 
 
 class Functions:
@@ -85,13 +97,14 @@ class Functions:
         )
         try:
             self._store = await Store.open(self.state, retention)
+            left = await _unfinished(self._store)
         except HostError as exc:
             problem = f"functions are not available: {exc}"
             if problem != self._problem:
                 _log.error("functions are not available %s", fields(why=str(exc)))
             self._problem = problem
             return None
-        return Opened(self._store, config, self.engine, self.runtimes)
+        return Opened(self._store, left, config, self.engine, self.runtimes)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run executions, and remove old ones, until cancelled. Nobody may use this before it says
@@ -139,3 +152,14 @@ class Functions:
         self._opened = None
         if self._store is not None:
             await self._store.aclose()
+
+
+async def _unfinished(store: Store) -> list[Execution]:
+    """The first write, and the first look at executions: a store that could be opened may have no
+    room for the one, and be damaged where the other reads. Raises HostError, and closes it then."""
+    try:
+        return await store.unfinished(time.time_ns())
+    except Exception as exc:  # Of rows that are not what was written, it may be any.
+        await store.aclose()
+        known = isinstance(exc, RequestError)
+        raise HostError(str(exc) if known else f"executions are damaged: {exc!r}") from exc

@@ -33,6 +33,7 @@ def settings() -> Iterator[dict[str, Any]]:
     state = directory / "state"
     with running(state_directory=str(state)) as daemon, Client(daemon.socket) as client:
         client.create_function("hello", "python", code=CODE, context={"token": "secret"})
+        client.create_execution("hello")
     yield {"state_directory": str(state), "uid_base": daemon.uids.start}
     shutil.rmtree(directory)
 
@@ -50,12 +51,34 @@ def give_away(state: Path) -> None:
     os.chown(state / "functions.db", 65533, 65533)
 
 
+def damage_executions(state: Path) -> None:
+    """The database can be opened, and functions and keys be read."""
+    with contextlib.closing(sqlite3.connect(state / "functions.db")) as database:
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        (page,) = database.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'executions_unfinished'"
+        ).fetchone()
+    with open(state / "functions.db", "r+b") as file:
+        file.seek(size * (page - 1))
+        file.write(b"\xff" * size)
+
+
+def damage_row(state: Path) -> None:
+    """SQLite has nothing against it."""
+    with contextlib.closing(sqlite3.connect(state / "functions.db")) as database:
+        database.execute("UPDATE executions SET submitted_ns = 1, limits = '{'")
+        assert database.total_changes == 1
+        database.commit()
+
+
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
         (damage_head, "functions.db is damaged: stop sandboxd"),
         (give_away, "functions.db must belong to uid"),
         (remove_key, "secret.key is missing, and contexts are encrypted with it"),
+        (damage_executions, "functions.db is damaged: stop sandboxd"),
+        (damage_row, "executions are damaged: "),
     ],
 )
 def test_jobs_run_all_the_same(
@@ -86,6 +109,30 @@ def test_jobs_run_all_the_same(
         shutil.chown(state / name, owner.st_uid, owner.st_gid)
     with running(**settings) as daemon, Client(daemon.socket) as client:
         assert client.call_function("hello", 1)["result"] == '[1, {"token": "secret"}]'
+
+
+def test_what_cannot_be_written_yet_is_there_when_it_can(settings: dict[str, Any]) -> None:
+    """It can be opened and read, as on a disk that is full."""
+    database = sqlite3.connect(Path(settings["state_directory"]) / "functions.db")
+    with contextlib.closing(database):
+        database.execute("UPDATE executions SET status = 'running'")
+        database.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON executions BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+        database.commit()
+        with running(**settings) as daemon, Client(daemon.socket) as client:
+            with pytest.raises(RequestError) as caught:
+                client.functions()
+            assert caught.value.code == "internal"
+            database.execute("DROP TRIGGER full")
+            database.commit()
+            deadline = time.monotonic() + 30
+            while "functions are available" not in daemon.log_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            (execution,) = client.executions()["executions"]
+            assert execution["end_reason"] == "interrupted"
+            assert client.call_function("hello", 1)["result"] == '[1, {"token": "secret"}]'
 
 
 def test_an_end_is_stored_when_that_is_possible_again(settings: dict[str, Any]) -> None:
