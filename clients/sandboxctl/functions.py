@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sandboxctl import exitcodes
 from sandboxctl.arguments import caller, merged, parse_parameters, reference, shown_name
 from sandboxctl.environments import day, refused
@@ -165,7 +167,7 @@ def text(info: Mapping[str, Any], *, terminal: bool) -> str:
     rows = [
         ("name", shown_name(info["space"], info["name"])),
         ("kind", f"{info['kind']}, {language}" if language else info["kind"]),
-        ("command", " ".join(info.get("command") or ())),
+        ("command", " ".join(map(os.fsdecode, info.get("command") or ()))),
         ("created", day(info["created_ns"])),
         ("updated", f"{day(info['updated_ns'])}, revision {info['revision']}"),
         ("runs in", info["environment"]),

@@ -109,10 +109,17 @@ def check(params: FunctionFields, kind: Kind, *, complete: bool) -> Definition:
     return Definition(changes, None if params.files is None else _files(params.files, kind))
 
 
-def _command(command: list[Any]) -> tuple[str, ...]:
+def _command(command: list[Any]) -> tuple[str | bytes, ...]:
     argv = check_argv(command, "command: ")
     check_strings(argv, (), "command")
-    return tuple([part.decode("utf-8", "surrogateescape") for part in argv])
+    return tuple([_text(part) for part in argv])
+
+
+def _text(part: bytes) -> str | bytes:
+    try:
+        return part.decode()
+    except UnicodeDecodeError:
+        return part
 
 
 def _check_maps(params: FunctionFields, changes: dict[str, Any]) -> None:

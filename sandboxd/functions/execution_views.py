@@ -133,7 +133,8 @@ async def _list(
 def _after(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not (cursor.isascii() and cursor.isdigit() and 0 < int(cursor[:20]) <= _MAX_SEQUENCE):
+    digits = cursor.isascii() and cursor.isdigit() and len(cursor) <= len(str(_MAX_SEQUENCE))
+    if not (digits and 0 < int(cursor) <= _MAX_SEQUENCE):
         raise invalid("after", "must be `next` of the page before")
     return int(cursor)
 

@@ -44,10 +44,16 @@ _UPDATE: Final = (
 )
 
 
+class _Bytes(Struct, frozen=True):
+    """What is no text, in JSON."""
+
+    base64: bytes
+
+
 class _Definition(Struct, frozen=True, omit_defaults=True):
     """What nobody searches for."""
 
-    command: tuple[str, ...] = ()
+    command: tuple[str | _Bytes, ...] = ()
     env: dict[str, str] = {}
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
@@ -70,7 +76,8 @@ class FunctionRows:
         rest = msgspec.json.decode(definition, type=_Definition)
         return Function(
             **dict(zip(_ITEM, item, strict=True)),
-            **structs.asdict(rest),
+            **structs.asdict(rest)
+            | {"command": tuple([_from_json(part) for part in rest.command])},
             id=number,
             metadata=msgspec.json.decode(metadata),
             context=self._open(context, tenant, number),
@@ -124,7 +131,7 @@ class FunctionRows:
     def _values(self, function: Function, context: bytes | None = None) -> tuple[Any, ...]:
         definition = msgspec.json.encode(
             _Definition(
-                command=function.command,
+                command=tuple([_for_json(part) for part in function.command]),
                 env=function.env,
                 inputs=function.inputs,
                 outputs=function.outputs,
@@ -222,6 +229,14 @@ def _files(connection: sqlite3.Connection, number: int) -> tuple[StoredFile, ...
         "SELECT path, mode, sha256, bytes FROM function_files WHERE function_id = ? ORDER BY rowid"
     )
     return tuple(StoredFile(*row) for row in connection.execute(statement, (number,)))
+
+
+def _for_json(part: str | bytes) -> str | _Bytes:
+    return _Bytes(part) if isinstance(part, bytes) else part
+
+
+def _from_json(part: str | _Bytes) -> str | bytes:
+    return part.base64 if isinstance(part, _Bytes) else part
 
 
 def _row(tenant: int, number: int) -> str:

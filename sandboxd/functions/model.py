@@ -74,7 +74,8 @@ class Function(Struct, frozen=True, kw_only=True):
     code: str = ""
     language: str = ""
     version: str = ""
-    command: tuple[str, ...] = ()
+    command: tuple[str | bytes, ...] = ()
+    """Bytes where it is not UTF-8."""
     environment: str = ""
     env: dict[str, str] = field(default_factory=dict)
     files: tuple[StoredFile, ...] = ()

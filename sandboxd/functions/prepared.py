@@ -185,7 +185,9 @@ def with_program(prepared: Prepared) -> Prepared:
     """With what runs for a `program` or a `task`. Raises RequestError."""
     function = prepared.function
     if function.kind != "task" or function.command:
-        argv = tuple([part.encode("utf-8", "surrogateescape") for part in function.command])
+        argv = tuple(
+            [part.encode() if isinstance(part, str) else part for part in function.command]
+        )
         return replace(prepared, command=argv)
     steps = _controlled(prepared.files)
     if len(steps) == 1 and not steps[0].guest:  # A plain job, as most tasks are.

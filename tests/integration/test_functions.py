@@ -303,6 +303,39 @@ def test_a_program_with_inputs_and_outputs(client: Client) -> None:
     )
 
 
+def test_a_command_that_is_not_utf8(daemon: Daemon, client: Client) -> None:
+    command = [b"/bin/echo", b"-n", "\u00e4", b"\xff\xe4"]
+    shown = ["/bin/echo", "-n", "\u00e4", b"\xff\xe4"]
+    client.create_function("f", "program", command=command)
+    assert client.function("f")["command"] == shown
+    run = client.run_function("f", wait=True, log=True)
+    assert run["log"] == b"\xc3\xa4 \xff\xe4"
+    assert client.update_function("f", command=[*command, b"\xfe"])["command"] == [*shown, b"\xfe"]
+    assert client.call_function("f", log=True)["log"].endswith(b" \xfe")
+    assert "Traceback" not in daemon.log_text()
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "00000000000000000001999999999999999999999",
+        "9223372036854775808",
+        "9" * 19,
+        "9" * 256,
+        "0",
+        "",
+        "-1",
+        "1 ",
+        "\u0661",
+        "\u00b2",
+    ],
+)
+def test_pages_of_executions_that_are_none(daemon: Daemon, client: Client, after: str) -> None:
+    assert refused("invalid_argument", client.executions, after=after).data == {"field": "after"}
+    client.executions(after=str(2**63 - 1))
+    assert "Traceback" not in daemon.log_text()
+
+
 def test_an_output_is_a_file_and_no_pattern(client: Client) -> None:
     client.create_function(
         "f",

@@ -170,6 +170,14 @@ def test_what_there_is_to_see_of_a_function(ctl: Ctl) -> None:
     assert [function["name"] for function in listed] == ["echo"]
 
 
+def test_a_command_that_is_not_utf8(ctl: Ctl, keeper: Daemon) -> None:
+    with Client(keeper.socket) as client:
+        client.create_function("odd", "program", command=["echo", b"\xff"])
+    assert r"echo \udcff" in ok(ctl("functions", "get", "odd"))
+    info = json.loads(ok(ctl("functions", "get", "odd", "--json")))
+    assert info["command"] == ["echo", {"base64": "/w=="}]
+
+
 def test_updates(ctl: Ctl) -> None:
     ok(ctl("functions", "create", "f", "--file", "hello.py"))
     assert ok(ctl("functions", "update", "f", "--file", "echo.py", "-c", "context")) == (

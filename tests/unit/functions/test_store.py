@@ -89,6 +89,14 @@ async def test_a_function_comes_back_as_it_was(store: Store) -> None:
     assert {**_as_dict(found), "id": 0} == _as_dict(wanted)
 
 
+async def test_a_command_that_is_not_text(state: State) -> None:
+    command = ("/bin/echo", b"\xff\x00", "\ud7ff", "")
+    async with opened(state) as store:
+        await store.add_function(a_function(kind="program", code="", command=command))
+    async with opened(state) as store:
+        assert (await store.function(TENANT, "main", "hello")).command == command
+
+
 async def test_after_the_next_start(state: State) -> None:
     async with opened(state) as store:
         function = await store.add_function(await with_everything(store))
