@@ -130,6 +130,18 @@ async def test_talking_to_a_program(gateway: Gateway) -> None:
     assert (text(frames), code) == ("eof\n", 4999)
 
 
+async def test_signals_are_heard_when_stdin_has_ended(gateway: Gateway) -> None:
+    """However much is sent to it. At a limit the signal would be another."""
+    async with connected(gateway) as session:
+        await session.init("bash", "echo ready; exec sleep 60")
+        await session.until("data", data="ready\n")
+        await session.send(type="eof")
+        for _ in range(40):
+            await session.send(type="data", stream="stdin", data="x")
+        await session.send(type="signal", signal="SIGTERM")
+        assert (await session.until("exit"))["signal"] == "SIGTERM"
+
+
 async def test_the_end_of_stdin_with_the_last_data(gateway: Gateway) -> None:
     async with connected(gateway) as session:
         await session.init("bash", "cat", stdin="this is ignored")

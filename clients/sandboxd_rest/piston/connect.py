@@ -273,9 +273,10 @@ class _Session:
 
 
 async def _feed(job: TrioExecutionHandle, stdin: trio.MemoryReceiveChannel[bytes | None]) -> None:
-    """Write to the job's stdin as fast as it reads."""
-    with contextlib.suppress(RequestError, ConnectionLost):  # It has ended, or its stdin has.
-        async for data in stdin:
+    """Write to the job's stdin as fast as it reads. What comes after its end is taken all the
+    same, or the client would not be heard any more."""
+    async for data in stdin:
+        with contextlib.suppress(RequestError, ConnectionLost):  # It has ended, or its stdin has.
             if data is _EOF:
                 await job.close_stdin()
             else:
