@@ -136,7 +136,13 @@ def stdio_from(passed: PassedFds, fds: FdIndices) -> Stdio:
     stdin, stdout, stderr = (
         None if index is None else taken[index] for index in (fds.stdin, fds.stdout, fds.stderr)
     )
-    return Stdio(stdin, stdout, stderr, closer=passed.closer)
+    return Stdio(
+        stdin,
+        stdout,
+        stderr,
+        closer=passed.closer,
+        passed=tuple(taken[index] for index in wanted),
+    )
 
 
 def input_from(passed: PassedFds, field: str, index: int) -> int:

@@ -45,6 +45,9 @@ class Stdio:
     stderr: int | None = None
     result: int | None = None
     closer: Closer = OURS
+    passed: tuple[int, ...] = ()
+    """Those of them that a client passed. They are kept until the program has ended: whoever closes
+    the last one may wait for as long as the client likes, and here that is counted."""
 
     @property
     def streams(self) -> bool:
@@ -54,6 +57,14 @@ class Stdio:
     def close(self) -> None:
         fds = (self.stdin, self.stdout, self.stderr, self.result)
         self.closer.close([fd for fd in fds if fd is not None])
+
+    def close_sent(self, fds: tuple[int, ...]) -> None:
+        """The helper has all ``fds``: close those that are not kept."""
+        self.closer.close([fd for fd in fds if fd not in self.passed])
+
+    def close_passed(self) -> None:
+        """The program has ended."""
+        self.closer.close(self.passed)
 
 
 NO_STDIO: Final = Stdio()

@@ -71,6 +71,7 @@ class Engine:
         self._admission = Admission(config)
         self._ids = itertools.count(1)
         self._active: dict[int, OnEnd] = {}
+        self._kept: dict[int, Stdio] = {}  # What clients passed to some of these.
         self._idle: trio.Event | None = None
         self._absent = False
         self.up = trio.Event()
@@ -235,7 +236,7 @@ class Engine:
         mask = 0
         fds: tuple[int, ...] = ()
         # The job may be over when ours are closed, and these be the last ones.
-        close = stdio.closer.close if stdio.streams else close_all
+        close = stdio.close_sent if stdio.streams else close_all
         if spec.warm:
             flags |= wire.JOB_WARM
         if spec.result_bytes and stage is spec.run:
@@ -243,6 +244,8 @@ class Engine:
         if stdio is not NO_STDIO or len(blob) > wire.INLINE_BLOB or stage.stdin is not inline:
             big = stage.stdin if stage.stdin is not inline else b""
             mask, fds, blob = _descriptors(stdio, blob, big)
+            if stdio.passed:
+                self._kept[job_id] = stdio
         place = (job.tenant, spec.partition, job.mode, job.mounts)
         values = (flags, job_id, after, *place, mask, len(blob), root, stage.umask)
         header = wire.JOB.pack(wire.MSG_JOB, *values, *astuple(limits), 0)
@@ -252,6 +255,7 @@ class Engine:
             self.link.send(header + blob, fds, job_id, close)
         except OSError:
             del self._active[job_id]
+            self._close_kept(job_id)
             job.stage_id = 0
             raise
         return job_id
@@ -299,13 +303,18 @@ class Engine:
         for job_id, on_end in lost.items():
             self._lost(job_id, on_end)
 
-    @staticmethod
-    def _lost(job_id: int, on_end: OnEnd) -> None:
+    def _lost(self, job_id: int, on_end: OnEnd) -> None:
+        self._close_kept(job_id)
         try:
             on_end(None)
         except Exception:
             # One job's trouble must not take the link, and every other job, with it.
             _log.exception("a lost job could not be ended %s", fields(job=job_id))
+
+    def _close_kept(self, job_id: int) -> None:
+        stdio = self._kept.pop(job_id, None)
+        if stdio is not None:
+            stdio.close_passed()
 
     def helper_absent(self) -> None:
         self._absent = True
@@ -317,8 +326,13 @@ class Engine:
 
     def stage_ended(self, job_id: int, end: StageEnd) -> None:
         on_end = self._active.pop(job_id, None)
-        if on_end is not None:
-            on_end(end)
+        try:
+            if on_end is not None:
+                on_end(end)
+        finally:
+            # Last, as the helper closes what it had of them when it has told the end.
+            if self._kept:
+                self._close_kept(job_id)
 
     def stage_not_sent(self, job_id: int, error: OSError) -> None:
         _log.error("a job did not reach the helper %s", fields(job=job_id, why=error.strerror))

@@ -303,15 +303,16 @@ class Ends:
         self._job: dict[str, int] = {}
         self._ours: list[Aside] = []
         self._closer = OURS
+        self._passed: tuple[int, ...] = ()
 
     def for_job(self) -> Stdio:
         job, self._job = self._job, {}
-        return Stdio(**job, closer=self._closer)
+        return Stdio(**job, closer=self._closer, passed=self._passed)
 
     def adopt(self, stdio: Stdio) -> None:
         """Descriptors that came with the request, for the job as they are. Through one of them the
         job may have sent its other streams away, so that the same user is charged for those."""
-        self._closer = stdio.closer
+        self._closer, self._passed = stdio.closer, stdio.passed
         for name in ("stdin", "stdout", "stderr"):
             fd = getattr(stdio, name)
             if fd is not None:

@@ -632,6 +632,36 @@ def test_a_passed_pipe_whose_lock_is_kept(client: Client) -> None:
     assert max(times) < ANSWER_S / 2, times
 
 
+def test_passed_pipes_of_jobs_that_never_run(client: Client) -> None:
+    """A3: nor does it keep threads of the helper, with however many jobs that wait there and are
+    cancelled; what cannot be closed is the daemon's, which counts it."""
+    worker = int(client.info()["helper"]["pid"])
+    busy = [client.start(argv=["sleep", "60"]) for _ in range(3)]
+    count = 60
+    reader, writer = os.pipe()
+    copies = [os.open(f"/proc/self/fd/{reader}", os.O_RDONLY) for _ in range(count)]
+    before = _threads(worker)
+    with HeldPage() as page:
+        page.written_to(writer)
+        for copy in copies:
+            attack = client.start(argv=["cat"], fds={"stdin": copy})
+            os.close(copy)
+            attack.cancel()
+            assert attack.wait().status == "cancelled"
+        # The helper says that a job has ended, and closes what it has of it; sandboxd may be first.
+        assert _threads(worker) < before + count // 4
+        for started in busy:
+            started.cancel()
+        assert client.run(argv=["true"]).status == "ok"
+    os.close(reader)
+    os.close(writer)
+
+
+def _threads(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nThreads:")[2].split()[0])
+
+
 # Sends its own stdout away by the descriptor it has, as many a client's would be.
 SEND_AWAY = """
 import array, os, socket, sys

@@ -11,6 +11,8 @@ from engine_peer import DEADLINE_S, Peer, helper_result, spec, stage
 
 from sandboxd.config import Config, Mount
 from sandboxd.engine import wire
+from sandboxd.engine.aside import Closer
+from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.job import Job, Outcome, Stdio
 from sandboxd.engine.jobs import Engine
 from sandboxd.protocol.errors import BUSY, INVALID_ARGUMENT, LIMIT_EXCEEDED, NOT_FOUND, RequestError
@@ -40,6 +42,12 @@ class Submitted:
         (outcome,) = self.outcomes
         assert isinstance(outcome, Result)
         return outcome
+
+
+def passed_pipe() -> Stdio:
+    """As a client passes it."""
+    reader, writer = os.pipe()
+    return Stdio(stdin=reader, stdout=writer, closer=Closer(), passed=(reader, writer))
 
 
 async def test_a_job_is_sent_complete(engine: Engine, peer: Peer) -> None:
@@ -137,6 +145,50 @@ async def test_passed_descriptors_are_sent_in_order_and_closed(engine: Engine, p
     assert os.read(message.fds[0], 10) == b"through"
     for fd in message.fds:
         os.close(fd)
+
+
+@pytest.mark.usefixtures("open_descriptors")
+@pytest.mark.parametrize("end", ["result", "cancelled", "lost"])
+async def test_what_clients_passed_is_kept_until_the_end(
+    engine: Engine, peer: Peer, end: str
+) -> None:
+    """So that the last of it is closed here, where it is counted, and not by the helper."""
+    job = Submitted(engine, spec("x"), stdio=(stdio := passed_pipe()))
+    message = await peer.receive()
+    close_all(message.fds)
+    await trio.testing.wait_all_tasks_blocked()
+    reader, writer = stdio.passed
+    os.write(writer, b"still")
+    assert os.read(reader, 10) == b"still"
+    if end == "lost":
+        peer.die()
+    else:
+        if end == "cancelled":
+            engine.cancel(job.job, "test")
+            await peer.receive()
+        peer.result(message.fields["job_id"])
+    await job.result()
+
+
+@pytest.mark.usefixtures("open_descriptors")
+async def test_what_clients_passed_to_jobs_that_are_never_sent(engine: Engine, peer: Peer) -> None:
+    jobs = [Submitted(engine, spec("x"), stdio=passed_pipe()) for _ in range(3)]
+    engine.cancel(jobs[2].job, "test")
+    for _ in range(2):
+        close_all((await peer.receive()).fds)
+    peer.die()
+    for job in jobs:
+        await job.result()
+
+
+@pytest.mark.usefixtures("open_descriptors")
+async def test_what_clients_passed_to_a_job_that_the_kernel_does_not_take(
+    engine: Engine, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "INLINE_BLOB", 1 << 30)
+    what = JobSpec(run=stage("x"), files=(InputFile(b"f", 0o644, bytes(8 << 20)),))
+    job = Submitted(engine, what, stdio=passed_pipe())
+    assert (await job.result()).message.startswith("the job could not be started: Message too long")
 
 
 @pytest.mark.usefixtures("open_descriptors")

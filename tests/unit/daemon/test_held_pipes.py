@@ -8,13 +8,14 @@ from functools import partial
 
 import pytest
 import trio
-from engine_peer import until
+from engine_peer import Peer, until
 from rpc_client import Client
 
 from sandboxd import passed as passed_fds
 from sandboxd.connection import Connection
-from sandboxd.engine import aside, streams
+from sandboxd.engine import aside, streams, wire
 from sandboxd.engine.aside import OURS, Aside, Closer
+from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.job import Stdio
 from sandboxd.engine.streams import Ends, Intake, OutputPump, Stdin
 from sandboxd.functions.logs import LogReader
@@ -401,3 +402,54 @@ async def test_room_is_made_when_they_are_closed(
     await goes_on()
     page.release()
     assert (await client.message())[2] is None
+
+
+async def test_what_the_helper_had_is_closed_here_last(
+    page: HeldPage,
+    client: Client,
+    connection: Connection,
+    peer: Peer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The helper's close does not wait then, and those that do are counted for who passed them."""
+    monkeypatch.setattr(aside, "MAX_UNCLOSED", 3)
+    monkeypatch.setattr(passed_fds, "_PATIENCE_S", 0.05)
+    reader, writer = os.pipe()
+    os.write(writer, b"one")
+    copies = [os.open(f"/proc/self/fd/{writer}", os.O_WRONLY) for _ in range(3)]
+    page.read_from(reader)
+    for copy in copies:
+        msgid = client.send("job.run", {"argv": ["x"], "fds": {"stdout": 0}}, [copy])
+        os.close(copy)
+        message = await peer.receive()
+        await trio.to_thread.run_sync(close_all, message.fds)
+        assert connection.passed.closer._unclosed < 3
+        peer.result(message.fields["job_id"], reason=wire.REASON_CANCELLED)
+        await client.answer(msgid)
+    assert connection.passed.closer.full
+    client.send("server.info")
+    assert (await client.message())[2][0]["message"].startswith("too many descriptors")
+    page.release()
+    await until(lambda: not connection.passed.closer.full)
+    os.close(writer)
+    os.close(reader)
+
+
+async def test_what_a_client_passed_that_has_gone(
+    client: Client, connection: Connection, peer: Peer, pipes: Pipes
+) -> None:
+    """It is kept until the helper has reported the end of each program, whoever waits for that."""
+    reader, _ = pipes()
+    for stream in (False, True):
+        client.send("job.start", {"argv": ["x"], "stream": stream, "fds": {"stdin": 0}}, [reader])
+        close_all((message := await peer.receive()).fds)
+        assert message.fields["fd_mask"] & wire.FD_STDIN
+    client.sock.close()
+    killed = [(await peer.receive()).fields["job_id"] for _ in range(2)]
+    engine = connection.server.engine
+    kept = [fd for stdio in engine._kept.values() for fd in stdio.passed]
+    assert [os.fstat(fd).st_ino for fd in kept] == [os.fstat(reader).st_ino] * 2
+    for job_id in killed:
+        peer.result(job_id, reason=wire.REASON_CANCELLED)
+    await engine.wait_idle()
+    assert engine._kept == {}
