@@ -12,7 +12,7 @@ import trio
 from sandboxd.engine.aside import Aside, Closer, close_ends
 from sandboxd.engine.job import NO_STDIO, Stdio
 from sandboxd.filesystems import may_wait, waits
-from sandboxd.protocol.errors import RemoteProtocolError, invalid
+from sandboxd.protocol.errors import BUSY, RemoteProtocolError, RequestError, invalid
 from sandboxd.protocol.models import FdIndices
 
 # Three for each of a few requests on the way at once.
@@ -21,6 +21,11 @@ MAX_PASSED: Final = 253  # SCM_MAX_FD: in one message.
 # Sockets through which no descriptor goes. A Unix socket would carry the job's own out of the
 # sandbox, with them the worker's pipes, and others into it that nobody has looked at.
 _FAMILIES: Final = frozenset({socket.AF_INET, socket.AF_INET6})
+_KEEPS: Final = (
+    "fds: a program of yours was killed and cannot end, as it waits in the kernel for a descriptor"
+    " that you passed: no further ones are taken until whoever keeps the other end lets go"
+)
+_RETRY_NS: Final = 1_000_000_000
 # An ordinary file system answers at once.
 _PATIENCE_S: Final = 5.0
 
@@ -123,6 +128,8 @@ def stdio_from(passed: PassedFds, fds: FdIndices) -> Stdio:
     indices = [index for index in (fds.stdin, fds.stdout, fds.stderr) if index is not None]
     if not indices:
         return NO_STDIO
+    if passed.closer.lost:
+        raise RequestError(BUSY, _KEEPS, {"retry_after_ns": _RETRY_NS})
     taken = passed.take(max(indices) + 1)
     wanted = set(indices)
     passed.close_those([fd for index, fd in enumerate(taken) if index not in wanted])

@@ -133,7 +133,7 @@ def _of_daemon(stats: Mapping[str, Any]) -> Iterator[Metric]:
     yield jobs
     slots = dict(stats["slots"])
     states = GaugeMetricFamily("sandboxd_slots", "Sandboxes, by state.", labels=("state",))
-    for state in ("ready", "running", "preparing", "held"):
+    for state in ("ready", "running", "preparing", "held", "lost"):
         if state in slots:
             states.add_metric((state,), slots[state])
     yield states

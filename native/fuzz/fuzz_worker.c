@@ -66,6 +66,8 @@ static void send_job(struct input *input) {
     if (odd & 128)
         take_bytes(input, &job->limits, sizeof job->limits);
     uint8_t fds = take_byte(input);
+    if (fds & 64)
+        job->flags |= SBX_JOB_PASSED;
     if (fuzz_send(world.daemon, &message, len, fds % 8 < 6 ? fds % 8 : 0, fds / 8))
         count_job(job, len);
 }
@@ -105,11 +107,15 @@ static void check_result(const struct sbx_result *result, size_t len, const stru
     else
         FUZZ_CHECK(len == sizeof *result + bytes);
     FUZZ_CHECK(world.jobs[result->job_id % JOB_IDS]-- > 0); /* one for each job */
+    world.lost[result->job_id % JOB_IDS] += !!(result->flags & SBX_RESULT_LOST);
 }
 
 void daemon_drain(void) {
     static struct {
-        struct sbx_result result;
+        union {
+            struct sbx_result result;
+            struct sbx_control control;
+        };
         char payload[SBX_INLINE_OUTPUT + SBX_MAX_SEGMENTS];
     } message;
     struct iovec part = {&message, sizeof message};
@@ -118,6 +124,8 @@ void daemon_drain(void) {
     while ((n = message_receive(world.daemon, &part, 1, &fds, NULL, MSG_DONTWAIT)) > 0) {
         if (message.result.type == SBX_MSG_RESULT)
             check_result(&message.result, (size_t)n, &fds);
+        else if (message.result.type == SBX_MSG_GONE)
+            FUZZ_CHECK(world.lost[message.control.job_id % JOB_IDS]-- > 0);
         else
             FUZZ_CHECK(!fds.count && message.result.type >= SBX_MSG_HELLO &&
                        message.result.type <= SBX_MSG_SLOT_ERROR);
@@ -207,7 +215,7 @@ static void say_end(struct life *life, struct input *input) {
 }
 
 void life_step(struct life *life, struct input *input) {
-    if (life->phase == NOTHING || life->dead)
+    if (life->phase == NOTHING || life->dead || life->stuck)
         return;
     if (life->phase == STARTED)
         say_cloned(life);
@@ -339,8 +347,17 @@ static bool all_reported(void) {
     return true;
 }
 
+/* What keeps them from dying does not last for ever. */
+static void end_stuck(void) {
+    for (unsigned i = 0; i < SLOTS; i++)
+        if (world.life[i].stuck)
+            life_end(&world.life[i]);
+}
+
 bool play(struct input *input) {
     world.over |= !input->left;
+    if (world.over && world.quiet)
+        end_stuck();
     while (input->left) {
         uint8_t byte = take_byte(input);
         act(input, byte % 16, byte / 16 % 4);

@@ -87,7 +87,9 @@ static int send_signal(int pidfd, int number) {
         return -1;
     }
     FUZZ_CHECK(number == SIGKILL || number == SIGTERM);
-    if (number == SIGKILL)
+    if (number == SIGKILL && world_fails())
+        life->stuck = true;
+    else if (number == SIGKILL && !life->stuck)
         life_end(life);
     return 0;
 }
@@ -141,18 +143,21 @@ static void check_slot(const struct slot *slot) {
     FUZZ_CHECK(slot->cpu || !slot->active || !world.worker->config->dedicated_cpus);
     FUZZ_CHECK(!empty || (slot->init_pidfd < 0 && slot->tmpfs < 0 && slot->network < 0));
     FUZZ_CHECK(slot->init_pidfd < 0 || inode(slot->init_pidfd) == world.life[slot->index].pidfd);
-    FUZZ_CHECK(!slot->reader.works || slot->active);
-    FUZZ_CHECK(slot->state != SLOT_DYING || world.life[slot->index].dead);
+    FUZZ_CHECK(!slot->reader.works || slot->active || slot->lost);
+    FUZZ_CHECK(slot->state != SLOT_DYING || world.life[slot->index].dead ||
+               world.life[slot->index].stuck);
+    FUZZ_CHECK(!slot->lost || (slot->state == SLOT_DYING && !slot->active));
 }
 
 static void check(void) {
-    unsigned active = 0, having = 0, taken = 0;
+    unsigned active = 0, having = 0, taken = 0, lost = 0;
     for (unsigned i = 0; i < world.worker->slot_count; i++) {
         check_slot(&world.worker->slot[i]);
         active += world.worker->slot[i].active;
         having += world.worker->slot[i].cpu != NULL;
+        lost += world.worker->slot[i].lost;
     }
-    FUZZ_CHECK(world.worker->running == active);
+    FUZZ_CHECK(world.worker->running == active && world.worker->lost == lost);
     for (unsigned i = 0; i < world.worker->dedicated_count; i++)
         taken += world.worker->dedicated[i].taken;
     FUZZ_CHECK(taken == having); /* so that no two have the same */

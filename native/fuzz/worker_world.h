@@ -19,6 +19,7 @@ struct life {
     int writer[2]; /* of stdout and stderr */
     ino_t pidfd, tmpfs, network;
     pid_t builder; /* until it is waited for */
+    bool stuck;    /* killed, and does not die yet */
     bool dead;
     uint32_t mounts;
     struct sbx_job job; /* the last one */
@@ -34,6 +35,7 @@ struct world {
     uint64_t cpu_ns;
     bool fail_next, has;
     int jobs[JOB_IDS]; /* sent less reported */
+    int lost[JOB_IDS]; /* reported as lost less reported as gone */
     unsigned spins, rounds;
     bool over;  /* the input is used up */
     bool quiet; /* there was nothing to do but to wait */

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-    SBX_ABI = 5,
+    SBX_ABI = 6,
     /* Largest blob that rides in the message itself; a larger one comes as a memfd. */
     SBX_INLINE_BLOB = 65536,
     /* Largest output (stdout + stderr + segments) in the result message; else a memfd. */
@@ -43,6 +43,7 @@ enum sbx_type {
     SBX_MSG_RESULT = 65, /* struct sbx_result + stdout + stderr + segments (or one memfd) */
     SBX_MSG_STATS_IS = 66,
     SBX_MSG_SLOT_ERROR = 67, /* struct sbx_slot_error: a slot could not be made */
+    SBX_MSG_GONE = 68, /* struct sbx_control: what was left of this SBX_RESULT_LOST has gone */
 };
 
 /* Why a job ended: what the helper did or saw, never guessed from the exit code. */
@@ -72,9 +73,11 @@ enum sbx_job_flag {
     SBX_JOB_NEXT_GUEST = 1 << 6, /* with HOLD: the job that continues in the slot runs as the slot's
                                     second user, who can change nothing of this one's */
     SBX_JOB_NO_LOCKS = 1 << 7,   /* locking files fails with ENOLCK (see locks.c) */
+    SBX_JOB_PASSED = 1 << 8,     /* among its descriptors are some that a client passed, and has */
 };
 
-/* Bits of fd_mask; passed descriptors come in this order. */
+/* Bits of fd_mask; passed descriptors come in this order. sandboxd keeps its own copy of each that
+ * a client has, too, until the job's result has come. */
 enum sbx_fd {
     SBX_FD_BLOB = 1 << 0,
     SBX_FD_STDIN = 1 << 1,
@@ -118,6 +121,10 @@ enum sbx_fd {
       "out")                                                                                       \
     X(CPU, "keeping to a processor",                                                               \
       "it may have been switched off since sandboxd started; dedicated_cpus needs it")             \
+    X(DESCRIPTORS, "passing descriptors",                                                          \
+      "programs that wait in the kernel for descriptors of clients, and cannot be ended, keep "    \
+      "too "                                                                                       \
+      "many sandboxes already; see 'lost' in sandboxctl status")                                   \
     X(INTERPRETER, "starting an interpreter that waits",                                           \
       "only warm slots need it (warm_slots in sandboxd.toml); programs are started without it")
 
@@ -176,6 +183,8 @@ enum sbx_result_flag {
     SBX_RESULT_STDERR_TRUNCATED = 1 << 1,
     SBX_RESULT_MEMFD = 1 << 2, /* the payload is in the descriptor that came with the message */
     SBX_RESULT_HELD = 1 << 3,  /* the slot is held; send a job with after, or RELEASE */
+    SBX_RESULT_LOST = 1 << 4,  /* killed, but something of it waits in the kernel and does not die;
+                                  SBX_MSG_GONE tells when it has. Its output is not known */
 };
 
 /* Payload: stdout_len bytes, stderr_len bytes, then segments: uint32_t each, the top bit set for
@@ -224,8 +233,8 @@ struct sbx_stats {
     uint32_t held;
     uint32_t waiting; /* jobs taken but not started yet */
     uint32_t warm;    /* slots in which an interpreter waits, or has waited for the job that runs */
-    uint32_t reserved;
-    uint64_t jobs; /* ended since the helper started */
+    uint32_t lost;    /* killed, and not dead yet */
+    uint64_t jobs;    /* ended since the helper started */
     uint64_t slots_made;
     uint64_t slots_recycled;
     uint64_t slots_retired;

@@ -14,7 +14,8 @@
 #include "worker.h"
 
 enum { MS = 1000000 };
-static const uint64_t FIRST_RETRY_NS = 100ull * MS; /* after a slot could not be made; doubles */
+static const uint64_t FIRST_RETRY_NS = 100ull * MS;  /* after a slot could not be made; doubles */
+static const uint64_t BUILDER_REST_NS = 100ull * MS; /* until a builder is looked for again */
 
 static void forget(struct slot *slot) {
     slot->sock = slot->init_pidfd = slot->tmpfs = slot->network = -1;
@@ -22,7 +23,7 @@ static void forget(struct slot *slot) {
     slot->builder = 0;
     slot->tenant = slot->partition = 0;
     slot->jobs_run = slot->held_by = 0;
-    slot->tainted = slot->lo_up = slot->active = slot->warm = false;
+    slot->tainted = slot->lo_up = slot->active = slot->warm = slot->lost = false;
     slot->deadline_ns = slot->next_cpu_ns = slot->read_ns = UINT64_MAX;
 }
 
@@ -56,7 +57,7 @@ void slot_close_output(struct worker *worker, struct slot *slot) {
 
 /* It ends by itself, soon, unless somebody has stopped it. Killed in the wrong moment it would
  * leave an init that nobody knows and waits for. */
-void slot_await_builder(struct slot *slot) {
+static void await_builder(struct slot *slot) {
     if (slot->builder <= 0)
         return;
     (void)kill(slot->builder, SIGCONT); /* not reaped yet, so the number is its own */
@@ -64,7 +65,7 @@ void slot_await_builder(struct slot *slot) {
     slot->builder = 0;
 }
 
-bool slot_builder_is_stuck(struct slot *slot) {
+bool slot_has_builder(struct slot *slot) {
     if (slot->builder <= 0)
         return false;
     (void)kill(slot->builder, SIGCONT);
@@ -74,19 +75,55 @@ bool slot_builder_is_stuck(struct slot *slot) {
     return false;
 }
 
-/* Everything of this life is gone; the slot may be built anew. */
+/* Killed long ago, and it does not die: a process of it waits in the kernel, for a lock that
+ * somebody keeps or for a disk, and no signal ends that. Its job is answered; what it printed is
+ * left alone, as it may still be written. */
+static void lose(struct worker *worker, struct slot *slot) {
+    slot->lost = true;
+    slot->deadline_ns = slot->read_ns = UINT64_MAX;
+    slot->lost_job = slot->active ? slot->job.job_id : 0;
+    worker->lost++;
+    if (slot->active)
+        result_send_lost(worker, slot);
+}
+
+static void find_again(struct worker *worker, struct slot *slot) {
+    reader_stop(&slot->reader);
+    output_end(&slot->output);
+    worker->lost--;
+    struct sbx_control gone = {.type = SBX_MSG_GONE, .job_id = slot->lost_job};
+    struct iovec part = {&gone, sizeof gone};
+    if (gone.job_id)
+        worker_send(worker, &part, 1, NULL);
+}
+
+void slot_not_dead_yet(struct worker *worker, struct slot *slot) {
+    if (slot->init_pidfd < 0)
+        slot_tear_down(worker, slot);
+    else
+        lose(worker, slot);
+}
+
+/* Everything of this life is gone; the slot may be built anew. Or once its builder has gone, too,
+ * which may have much to take down, and is not waited for. */
 void slot_tear_down(struct worker *worker, struct slot *slot) {
+    worker_unwatch(worker, slot->init_pidfd);
+    close_fd(&slot->init_pidfd);
+    if (slot_has_builder(slot)) {
+        slot->state = SLOT_DYING;
+        slot->deadline_ns = more(clock_ns(CLOCK_MONOTONIC), BUILDER_REST_NS);
+        return;
+    }
+    if (slot->lost)
+        find_again(worker, slot);
     slot_close_output(worker, slot);
     worker_unwatch(worker, slot->sock);
-    worker_unwatch(worker, slot->init_pidfd);
     worker_unwatch(worker, slot->cgroup.oom);
     close_fd(&slot->sock);
-    close_fd(&slot->init_pidfd);
     close_fd(&slot->tmpfs);
     close_fd(&slot->network);
     cgroup_close(&slot->cgroup); /* slot_build() removes it, when there is time */
-    slot_await_builder(slot);
-    cpus_give_back(slot); /* of one that was held */
+    cpus_give_back(slot);        /* of one that was held */
     forget(slot);
     slot->state = SLOT_EMPTY;
     slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
@@ -200,7 +237,7 @@ void slot_cloned(struct worker *worker, struct slot *slot, struct fds *fds) {
 /* Where the builder's news is still to be read, or to come, init must not be lost: nobody else
  * would end it, and wait for it. */
 static void find_init(struct worker *worker, struct slot *slot) {
-    slot_await_builder(slot);
+    await_builder(slot);
     while (slot->init_pidfd < 0) {
         struct slot_msg msg;
         struct fds fds;
@@ -221,7 +258,8 @@ void slot_retire(struct worker *worker, struct slot *slot) {
     slot->held_by = 0;
     if (!slot->active)
         cpus_give_back(slot);
-    slot->deadline_ns = slot->next_cpu_ns = UINT64_MAX;
+    slot->deadline_ns = more(clock_ns(CLOCK_MONOTONIC), SETUP_NS);
+    slot->next_cpu_ns = UINT64_MAX;
     worker->stats.slots_retired++;
     if (slot->init_pidfd >= 0)
         (void)sys_pidfd_send_signal(slot->init_pidfd, SIGKILL); /* ESRCH: it is dead already */

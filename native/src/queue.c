@@ -19,9 +19,28 @@ void queue_add(struct worker *worker, struct waiting *waiting) {
     waiting->order = worker->order++;
 }
 
+/* Before the job is reported: until then sandboxd has its descriptors, too, so that none is closed
+ * here for the last time, which could take long (closer.c). */
 void queue_drop(struct waiting *waiting) {
-    close_aside(&waiting->fds);
+    fds_close(&waiting->fds);
     waiting->used = false;
+}
+
+static void refuse(struct worker *worker, struct waiting *waiting, enum sbx_reason reason,
+                   struct fault fault) {
+    queue_drop(waiting);
+    result_send_unstarted(worker, &waiting->job, reason, fault);
+}
+
+/* With descriptors that others have, too, a program may wait in the kernel for ever (life.c), and
+ * its slot is lost as long. Some slot is left for jobs without. */
+static bool may_cost_the_last_slot(const struct worker *worker, const struct sbx_job *job) {
+    unsigned risked = worker->lost + 1;
+    if (!worker->lost || !(job->flags & SBX_JOB_PASSED))
+        return false;
+    for (unsigned i = 0; i < worker->slot_count; i++)
+        risked += worker->slot[i].active && worker->slot[i].job.flags & SBX_JOB_PASSED;
+    return risked >= worker->config->slots + worker->config->spare;
 }
 
 struct waiting *queue_find(struct worker *worker, uint64_t job_id) {
@@ -160,16 +179,17 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
             return false;
         if (!slot || slot->tenant != job->tenant || slot->partition != job->partition ||
             !queue_same_base(slot, job)) {
-            result_send_unstarted(worker, job, SBX_REASON_HELPER, (struct fault){0, 0});
-            queue_drop(waiting);
+            refuse(worker, waiting, SBX_REASON_HELPER, (struct fault){0, 0});
             return true;
         }
     } else if (worker->running >= worker->config->slots || cpus_are_taken(worker)) {
         return false;
     } else if (job->root && worker_root(worker, job->root) < 0) {
         /* Never in a slot with the host's directories instead. */
-        result_send_unstarted(worker, job, SBX_REASON_SETUP, (struct fault){SBX_STEP_ROOT, ENOENT});
-        queue_drop(waiting);
+        refuse(worker, waiting, SBX_REASON_SETUP, (struct fault){SBX_STEP_ROOT, ENOENT});
+        return true;
+    } else if (may_cost_the_last_slot(worker, job)) {
+        refuse(worker, waiting, SBX_REASON_SETUP, (struct fault){SBX_STEP_DESCRIPTORS, EBUSY});
         return true;
     } else if (!(slot = choose(worker, job))) {
         if (wants_warm(job) && warm_is_coming(worker, job))
@@ -180,7 +200,7 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
         return false;
     }
     slot_start(worker, slot, waiting);
-    queue_drop(waiting);
+    waiting->used = false;
     return true;
 }
 
@@ -199,7 +219,6 @@ void queue_fail(struct worker *worker, const struct slot *slot, struct fault fau
         struct waiting *waiting = &worker->waiting[i];
         if (!waiting->used || waiting->job.after || !queue_same_base(slot, &waiting->job))
             continue;
-        result_send_unstarted(worker, &waiting->job, SBX_REASON_SETUP, fault);
-        queue_drop(waiting);
+        refuse(worker, waiting, SBX_REASON_SETUP, fault);
     }
 }

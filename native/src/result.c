@@ -113,6 +113,12 @@ static void send_payload(struct worker *worker, struct sbx_result *result,
     fds_close(&fds);
 }
 
+static void job_over(struct worker *worker, struct slot *slot) {
+    slot->active = false;
+    worker->running--;
+    worker->stats.jobs++;
+}
+
 enum sbx_reason result_send(struct worker *worker, struct slot *slot, const struct slot_msg *end) {
     struct sbx_result result = {.type = SBX_MSG_RESULT, .job_id = slot->job.job_id};
     struct slot_msg last;
@@ -134,12 +140,24 @@ enum sbx_reason result_send(struct worker *worker, struct slot *slot, const stru
                                {output->segment, result.segments * sizeof(uint32_t)}}};
     send_payload(worker, &result, &payload);
     output_end(output);
-    slot->active = false;
+    job_over(worker, slot);
     if (!(result.flags & SBX_RESULT_HELD))
         cpus_give_back(slot);
-    worker->running--;
-    worker->stats.jobs++;
     return result.reason;
+}
+
+void result_send_lost(struct worker *worker, struct slot *slot) {
+    struct sbx_result result = {
+        .type = SBX_MSG_RESULT, .job_id = slot->job.job_id, .flags = SBX_RESULT_LOST};
+    struct iovec part = {&result, sizeof result};
+    struct slot_msg end = killed(slot);
+    if (!slot->reason)
+        slot->reason = SBX_REASON_HELPER;
+    measured(slot, &end, &result);
+    decide(slot, &result);
+    worker_send(worker, &part, 1, NULL);
+    job_over(worker, slot);
+    cpus_give_back(slot); /* what waits in the kernel needs none */
 }
 
 void result_send_unstarted(struct worker *worker, const struct sbx_job *job, enum sbx_reason reason,

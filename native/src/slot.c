@@ -123,9 +123,11 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     slot->single_use = !(job->flags & SBX_JOB_HOLD) &&
                        (job->mode == SBX_MODE_FRESH || slot->tainted || !worker->recycles);
     slot->shared->single_use = slot->single_use;
-    if (!ready || hand_over(slot, parts, &waiting->fds) < 0) {
-        if (!fault.step)
-            fail(&fault, SBX_STEP_BLOB);
+    ready = ready && hand_over(slot, parts, &waiting->fds) == 0;
+    if (!ready && !fault.step)
+        fail(&fault, SBX_STEP_BLOB);
+    fds_close(&waiting->fds); /* before the report, see queue_drop() */
+    if (!ready) {
         result_send_unstarted(worker, job, SBX_REASON_SETUP, fault);
         slot_retire(worker, slot);
         return;
@@ -151,7 +153,6 @@ static void on_built(struct worker *worker, struct slot *slot, struct fds *fds) 
     slot->cgroup.set_processes = slot_processes(worker->config, slot->for_warm);
     slot->tmpfs = take_fd(&fds->fd[0]);
     slot->network = take_fd(&fds->fd[1]);
-    slot_await_builder(slot); /* it has let init go, which was its last act */
 }
 
 /* Both ends of one pipe, the first of which does not block: or the worker would wait, or find it
@@ -182,6 +183,7 @@ static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, 
                      bool warm) {
     slot->job_pid = pid;
     slot->warm = warm;
+    (void)slot_has_builder(slot); /* it let init go, which was its last act, and has ended since */
     slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
     if (slot_lost_root(worker, slot) || fds->count != 4 || watch_output(worker, slot, fds) < 0) {
         slot_retire(worker, slot);
@@ -350,9 +352,13 @@ static uint64_t exec_time(const struct slot *slot) {
 }
 
 static void on_deadline(struct worker *worker, struct slot *slot, uint64_t now) {
-    if (slot->state == SLOT_BUILDING && slot_builder_is_stuck(slot)) {
-        slot->deadline_ns =
-            more(now, SETUP_NS); /* it makes init, or ends, when the kernel lets it */
+    if (slot->state == SLOT_DYING) {
+        slot_not_dead_yet(worker, slot);
+        return;
+    }
+    if (slot->state == SLOT_BUILDING && slot_has_builder(slot)) {
+        /* It makes init, or ends, when the kernel lets it. */
+        slot->deadline_ns = more(now, SETUP_NS);
         return;
     }
     if (!slot->active || slot->reason) { /* init is stuck, or slow to kill */

@@ -88,8 +88,8 @@ static void on_kill(struct worker *worker, const struct sbx_control *control) {
     struct waiting *waiting = queue_find(worker, control->job_id);
     struct slot *slot = find_job(worker, control->job_id);
     if (waiting) {
-        result_send_unstarted(worker, &waiting->job, control->value, (struct fault){0, 0});
         queue_drop(waiting);
+        result_send_unstarted(worker, &waiting->job, control->value, (struct fault){0, 0});
     } else if (slot) {
         slot_kill_job(worker, slot, control->value);
     } /* else it has ended, and its result is on the way */
@@ -112,6 +112,7 @@ static void on_stats(struct worker *worker) {
     stats->type = SBX_MSG_STATS_IS;
     stats->ready = stats->running = stats->preparing = stats->held = stats->waiting = 0;
     stats->warm = 0;
+    stats->lost = worker->lost;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         const struct slot *slot = &worker->slot[i];
         stats->warm += slot->warm && slot->state != SLOT_DYING;
@@ -121,7 +122,7 @@ static void on_stats(struct worker *worker) {
             stats->held++;
         else if (slot->state == SLOT_IDLE)
             stats->ready++;
-        else
+        else if (!slot->lost)
             stats->preparing++;
     }
     for (unsigned i = 0; i < worker->waiting_count; i++)

@@ -55,11 +55,13 @@ struct slot {
     bool for_warm;      /* one of those in which an interpreter waits, for programs that want it */
     bool warm;          /* and it does */
     bool lo_up;
+    bool lost;              /* killed, and not dead when it should have been */
     bool active;            /* a job is in it and has not been reported */
     enum sbx_reason reason; /* why the job was killed; 0 while it was not */
     uint32_t disk_inodes;
     uint64_t disk_bytes;
-    uint64_t idle_ns; /* since when it is idle, or empty */
+    uint64_t lost_job; /* the one that was in it then, or 0 */
+    uint64_t idle_ns;  /* since when it is idle, or empty */
 
     struct sbx_job job;  /* that job */
     uint64_t started_ns; /* when the job message was sent */
@@ -109,6 +111,7 @@ struct worker {
     bool scarce;            /* that, or fewer slots are ready than jobs may run */
     uint64_t last_start_ns; /* of a job */
     unsigned running;       /* jobs in slots; config->slots at most, but for second stages */
+    unsigned lost;          /* slots */
     unsigned slot_count, waiting_count;
     struct slot *slot;
     struct waiting *waiting;
@@ -156,7 +159,7 @@ void close_aside(struct fds *fds);
 
 /* ---- life.c ---- */
 
-static const uint64_t SETUP_NS = 10000000000; /* for building, set-up and reset */
+static const uint64_t SETUP_NS = 10000000000; /* for building, set-up, reset and the end */
 
 int slot_init(struct slot *slot, const struct config *config, unsigned index);
 void slot_build(struct worker *worker, struct slot *slot);
@@ -164,9 +167,8 @@ void slot_build(struct worker *worker, struct slot *slot);
 ssize_t slot_receive(struct slot *slot, struct slot_msg *ret, struct fds *ret_fds, pid_t *ret_pid);
 /* The builder says that it has made init. */
 void slot_cloned(struct worker *worker, struct slot *slot, struct fds *fds);
-void slot_await_builder(struct slot *slot);
-/* Whether it has not ended yet, and the kernel holds it up: not to be waited for in the loop. */
-bool slot_builder_is_stuck(struct slot *slot);
+/* Whether it has not ended yet. The kernel may hold it up: it is not waited for in the loop. */
+bool slot_has_builder(struct slot *slot);
 void slot_close_output(struct worker *worker, struct slot *slot);
 /* Whether its environment was removed while it was being made. */
 bool slot_lost_root(const struct worker *worker, struct slot *slot);
@@ -175,6 +177,8 @@ void slot_report_failure(struct worker *worker, struct slot *slot, struct fault 
 void slot_retire(struct worker *worker, struct slot *slot);
 /* The same, for a reason that is to be told where it was being made. */
 void slot_give_up(struct worker *worker, struct slot *slot, struct fault fault);
+/* It was retired, and its time for that is over. */
+void slot_not_dead_yet(struct worker *worker, struct slot *slot);
 /* Init is dead and waited for. */
 void slot_tear_down(struct worker *worker, struct slot *slot);
 
@@ -197,6 +201,8 @@ void slot_end_full(struct worker *worker);
 /* Reports the job of this slot; end is what init said, or NULL when the slot was killed. Returns
  * why the job ended. */
 enum sbx_reason result_send(struct worker *worker, struct slot *slot, const struct slot_msg *end);
+/* Of a slot that was killed and does not die: what the job printed is not known. */
+void result_send_lost(struct worker *worker, struct slot *slot);
 /* For a job that never got into a slot. */
 void result_send_unstarted(struct worker *worker, const struct sbx_job *job, enum sbx_reason reason,
                            struct fault fault);

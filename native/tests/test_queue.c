@@ -92,6 +92,37 @@ static void a_next_stage_of_somebody_else_gets_no_slot(void) {
     }
 }
 
+/* Others can be kept by who passes descriptors; jobs without any never notice. */
+static void the_last_slot_is_not_risked(void) {
+    begin();
+    int pair[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+    worker.sock = pair[0];
+    config.spare = 2;
+    slots[1].active = slots[2].active = true;
+    slots[1].state = slots[2].state = SLOT_RUNNING;
+    slots[1].job.flags = slots[2].job.flags = SBX_JOB_PASSED;
+    slots[3].state = SLOT_BUILDING;
+    worker.running = 1;
+    waiting[0].job = (struct sbx_job){.job_id = 7, .flags = SBX_JOB_PASSED};
+    waiting[1].job = (struct sbx_job){.job_id = 8};
+    queue_add(&worker, &waiting[0]);
+    queue_add(&worker, &waiting[1]);
+    queue_run(&worker);
+    CHECK(waiting[0].used); /* nothing is lost yet */
+    worker.lost = 1;
+    queue_run(&worker);
+    CHECK(!waiting[0].used);
+    CHECK(waiting[1].used);
+    struct sbx_result result = {0};
+    CHECK_EQ(recv(pair[1], &result, sizeof result, MSG_DONTWAIT), sizeof result);
+    CHECK_EQ(result.job_id, 7);
+    CHECK_EQ(result.reason, SBX_REASON_SETUP);
+    CHECK_EQ(result.step, SBX_STEP_DESCRIPTORS);
+    close_fd(&pair[0]);
+    close_fd(&pair[1]);
+}
+
 /* Of a tenant's warm slots; all but the first slot are such, and have served tenant 1. */
 static void begin_warm(void) {
     begin();
@@ -134,6 +165,6 @@ static void one_that_no_interpreter_serves_takes_none(void) {
 
 TEST_MAIN(TEST(one_that_waits_for_another_kind_says_so),
           TEST(one_of_an_unknown_environment_gets_no_slot),
-          TEST(a_next_stage_of_somebody_else_gets_no_slot),
+          TEST(a_next_stage_of_somebody_else_gets_no_slot), TEST(the_last_slot_is_not_risked),
           TEST(one_that_waits_takes_one_interpreter_only),
           TEST(one_that_no_interpreter_serves_takes_none))

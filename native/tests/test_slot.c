@@ -58,8 +58,10 @@ static void begin(void) {
 
 static void end(void) {
     siginfo_t info;
-    REQUIRE(waitid(P_PIDFD, (id_t)slot.init_pidfd, &info, WEXITED) == 0);
-    CHECK_EQ(info.si_status, SIGKILL);
+    if (slot.state != SLOT_EMPTY) {
+        REQUIRE(waitid(P_PIDFD, (id_t)slot.init_pidfd, &info, WEXITED) == 0);
+        CHECK_EQ(info.si_status, SIGKILL);
+    }
     close_fd(&slot.init_pidfd);
     close_fd(&slot.sock);
     close_fd(&slot.shared_fd);
@@ -219,25 +221,93 @@ static void a_start_in_the_future_puts_no_limit_off(void) {
     end();
 }
 
+static pid_t start_builder(void) {
+    pid_t builder = fork();
+    if (builder == 0)
+        for (;;)
+            (void)pause();
+    REQUIRE(builder > 0);
+    return builder;
+}
+
+static void end_builder(void) {
+    siginfo_t info; /* it is dead, and stays to be waited for */
+    REQUIRE(kill(slot.builder, SIGKILL) == 0);
+    REQUIRE(waitid(P_PID, (id_t)slot.builder, &info, WEXITED | WNOWAIT) == 0);
+}
+
 /* One that the kernel holds up; waiting for it would stop everybody. */
 static void a_builder_that_does_not_end_is_not_waited_for(void) {
     begin();
     slot.state = SLOT_BUILDING;
     slot.deadline_ns = 0;
-    slot.builder = fork();
-    if (slot.builder == 0)
-        for (;;)
-            (void)pause();
-    REQUIRE(slot.builder > 0);
+    slot.builder = start_builder();
     (void)slot_due(&worker, &slot, 1);
     CHECK_EQ(slot.state, SLOT_BUILDING);
     CHECK_EQ(slot_next(&worker, &slot), SETUP_NS + 1);
-    REQUIRE(kill(slot.builder, SIGKILL) == 0);
-    siginfo_t info; /* it is dead, and stays to be waited for */
-    REQUIRE(waitid(P_PID, (id_t)slot.builder, &info, WEXITED | WNOWAIT) == 0);
+    end_builder();
     (void)slot_due(&worker, &slot, SETUP_NS + 1);
     CHECK_EQ(slot.state, SLOT_DYING);
     CHECK_EQ(slot.builder, 0);
+    end();
+}
+
+/* It has let init go, and takes the slot's last mounts down. */
+static void what_a_slot_says_does_not_wait_for_its_builder(void) {
+    begin();
+    struct fds built = {2, {daemon_end, slot_end}}, ready = {.count = 4};
+    slot.state = SLOT_BUILDING;
+    slot.tmpfs = slot.network = -1;
+    slot.builder = start_builder();
+    say_type(SLOT_BUILT, &built);
+    CHECK(slot.tmpfs >= 0);
+    REQUIRE(pipe2(&ready.fd[0], O_CLOEXEC | O_NONBLOCK) == 0);
+    REQUIRE(pipe2(&ready.fd[2], O_CLOEXEC | O_NONBLOCK) == 0);
+    say_type(SLOT_READY, &ready);
+    CHECK_EQ(slot.state, SLOT_IDLE);
+    slot_retire(&worker, &slot);
+    slot_event(&worker, &slot, FROM_INIT);
+    CHECK_EQ(slot.state, SLOT_DYING); /* as it is, no other can be built */
+    CHECK(slot_next(&worker, &slot) != UINT64_MAX);
+    end_builder();
+    (void)slot_due(&worker, &slot, UINT64_MAX - 1);
+    CHECK_EQ(slot.state, SLOT_EMPTY);
+    fds_close(&ready);
+    end();
+}
+
+/* A process of it waits in the kernel for a lock that somebody keeps. */
+static void a_job_that_cannot_be_killed_is_reported(void) {
+    begin();
+    slot.tmpfs = slot.network = -1;
+    slot.state = SLOT_RUNNING;
+    slot.active = true;
+    worker.running = 1;
+    slot.job.job_id = 7;
+    slot.started_ns = slot.shared->exec_ns = 1;
+    slot_kill_job(&worker, &slot, SBX_REASON_WALL_TIME);
+    slot_retire(&worker, &slot); /* it was told to, and did not */
+    uint64_t due = slot_next(&worker, &slot);
+    (void)slot_due(&worker, &slot, due - 1);
+    CHECK(slot.active);
+    (void)slot_due(&worker, &slot, due);
+    CHECK(!slot.active);
+    CHECK_EQ(worker.running, 0);
+    CHECK_EQ(worker.lost, 1);
+    CHECK_EQ(slot_next(&worker, &slot), UINT64_MAX);
+    struct sbx_result result = {0};
+    CHECK_EQ(recv(daemon_end, &result, sizeof result, MSG_DONTWAIT), sizeof result);
+    CHECK_EQ(result.job_id, 7);
+    CHECK_EQ(result.reason, SBX_REASON_WALL_TIME);
+    CHECK_EQ(result.flags, SBX_RESULT_LOST);
+
+    slot_event(&worker, &slot, FROM_INIT); /* after all */
+    CHECK_EQ(slot.state, SLOT_EMPTY);
+    CHECK_EQ(worker.lost, 0);
+    struct sbx_control gone = {0};
+    CHECK_EQ(recv(daemon_end, &gone, sizeof gone, MSG_DONTWAIT), sizeof gone);
+    CHECK_EQ(gone.type, SBX_MSG_GONE);
+    CHECK_EQ(gone.job_id, 7);
     end();
 }
 
@@ -256,4 +326,6 @@ TEST_MAIN(TEST(what_cannot_come_now_ends_the_slot), TEST(a_failure_after_the_sta
           TEST(a_start_in_the_future_puts_no_limit_off),
           TEST(a_builder_that_does_not_end_is_not_waited_for),
           TEST(init_is_found_when_the_builders_news_is_not_read_yet),
+          TEST(what_a_slot_says_does_not_wait_for_its_builder),
+          TEST(a_job_that_cannot_be_killed_is_reported),
           TEST(the_shared_page_cannot_be_made_shorter))

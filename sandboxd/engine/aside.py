@@ -106,6 +106,9 @@ class Closer:
         self._unclosed = 0
         self._waiting: set[Callable[[], None]] = set()  # Each wakes a task.
         self._left: set[int] = set()  # There was no thread for them.
+        self.lost = 0
+        """Programs that this user's descriptors keep in the kernel, so that they cannot be ended:
+        each costs a sandbox, and the user may pass no further ones meanwhile."""
 
     @property
     def full(self) -> bool:

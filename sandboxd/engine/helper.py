@@ -62,6 +62,9 @@ class Events(Protocol):
 
     def slot_failed(self, why: str) -> None: ...
     def stage_ended(self, job_id: int, end: StageEnd) -> None: ...
+    def stage_gone(self, job_id: int) -> None:
+        """What was left of one that ended as lost has ended, too."""
+
     def stage_not_sent(self, job_id: int, error: OSError) -> None: ...
 
 
@@ -285,6 +288,8 @@ class HelperLink:
                 answer.append(wire.unpack_stats(message))
                 event.set()
             self._stats_waiters.clear()
+        elif kind == wire.MSG_GONE:
+            self._events.stage_gone(wire.gone_job(message))
         elif kind == wire.MSG_SLOT_ERROR:
             self._slot_error(wire.unpack_slot_error(message))
         elif kind == wire.MSG_HELLO:

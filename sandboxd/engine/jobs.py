@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
@@ -41,6 +41,9 @@ from sandboxd.protocol.jobs import InputFile, JobSpec, Stage
 from sandboxd.protocol.limits import JobLimits
 from sandboxd.protocol.models import Result, StagesResult
 
+if TYPE_CHECKING:
+    from sandboxd.engine.aside import Closer
+
 _log = logging.getLogger("sandboxd.jobs")
 
 # A pipe's capacity: the helper feeds so much without anybody having to wait for the program.
@@ -72,6 +75,7 @@ class Engine:
         self._ids = itertools.count(1)
         self._active: dict[int, OnEnd] = {}
         self._kept: dict[int, Stdio] = {}  # What clients passed to some of these.
+        self._undead: dict[int, Closer] = {}  # Killed, but what was passed keeps it.
         self._idle: trio.Event | None = None
         self._absent = False
         self.up = trio.Event()
@@ -246,6 +250,7 @@ class Engine:
             mask, fds, blob = _descriptors(stdio, blob, big)
             if stdio.passed:
                 self._kept[job_id] = stdio
+                flags |= wire.JOB_PASSED
         place = (job.tenant, spec.partition, job.mode, job.mounts)
         values = (flags, job_id, after, *place, mask, len(blob), root, stage.umask)
         header = wire.JOB.pack(wire.MSG_JOB, *values, *astuple(limits), 0)
@@ -302,6 +307,10 @@ class Engine:
         lost, self._active = self._active, {}
         for job_id, on_end in lost.items():
             self._lost(job_id, on_end)
+        for job_id in list(
+            self._undead
+        ):  # No worker is started before all of the last one's ended.
+            self.stage_gone(job_id)
 
     def _lost(self, job_id: int, on_end: OnEnd) -> None:
         self._close_kept(job_id)
@@ -326,13 +335,24 @@ class Engine:
 
     def stage_ended(self, job_id: int, end: StageEnd) -> None:
         on_end = self._active.pop(job_id, None)
-        try:
-            if on_end is not None:
-                on_end(end)
-        finally:
-            # Last, as the helper closes what it had of them when it has told the end.
-            if self._kept:
-                self._close_kept(job_id)
+        if self._kept:
+            self._passed_ended(job_id, end)
+        if on_end is not None:
+            on_end(end)
+
+    def _passed_ended(self, job_id: int, end: StageEnd) -> None:
+        stdio = self._kept.get(job_id)
+        if stdio is not None and end.helper.flags & wire.RESULT_LOST:
+            _log.error("a job was killed and does not end %s", fields(job=job_id))
+            self._undead[job_id] = stdio.closer
+            stdio.closer.lost += 1
+        self._close_kept(job_id)
+
+    def stage_gone(self, job_id: int) -> None:
+        closer = self._undead.pop(job_id, None)
+        if closer is not None:
+            _log.info("a job has ended after all %s", fields(job=job_id))
+            closer.lost -= 1
 
     def stage_not_sent(self, job_id: int, error: OSError) -> None:
         _log.error("a job did not reach the helper %s", fields(job=job_id, why=error.strerror))

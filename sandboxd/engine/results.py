@@ -48,6 +48,12 @@ _SHOWN_CHARS: Final = 200
 
 # Failures of set-up that come from what the client asked for, not from the host.
 _DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+_STDOUT_INCOMPLETE: Final = wire.RESULT_STDOUT_TRUNCATED | wire.RESULT_LOST
+_STDERR_INCOMPLETE: Final = wire.RESULT_STDERR_TRUNCATED | wire.RESULT_LOST
+_LOST: Final = (
+    "; it was killed and does not end, as it waits in the kernel for somebody else (a passed"
+    " descriptor, or a disk), and what it has printed is not known"
+)
 _PATH_ERRORS: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
 )
@@ -92,8 +98,8 @@ def build(end: StageEnd, stage: Stage, limits: JobLimits, *, ordered: bool = Fal
         _MEMORY_SOURCE.get(helper.memory_source, ""),
         end.stdout,
         end.stderr,
-        bool(flags & wire.RESULT_STDOUT_TRUNCATED),
-        bool(flags & wire.RESULT_STDERR_TRUNCATED),
+        bool(flags & _STDOUT_INCOMPLETE),
+        bool(flags & _STDERR_INCOMPLETE),
         in_order(end) if ordered else UNSET,
     )
 
@@ -101,10 +107,11 @@ def build(end: StageEnd, stage: Stage, limits: JobLimits, *, ordered: bool = Fal
 def _judge(helper: wire.HelperResult, limits: JobLimits) -> tuple[str, str]:
     """Status and sentence for everything but a plain success and a failed set-up."""
     kind = _LIMIT_STATUS.get(helper.reason)
+    lost = _LOST if helper.flags & wire.RESULT_LOST else ""
     if kind is not None:
-        return kind, limit_message(kind, limits) + _process_hint(helper, limits)
+        return kind, limit_message(kind, limits) + _process_hint(helper, limits) + lost
     if helper.reason not in (wire.REASON_EXITED, wire.REASON_SIGNALED):
-        return status.INTERNAL_ERROR, "the sandbox died and took the program with it"
+        return status.INTERNAL_ERROR, f"the sandbox died and took the program with it{lost}"
     if helper.cpu_time_ns > limits.cpu_time_ns:
         return status.CPU_TIME_LIMIT, limit_message(status.CPU_TIME_LIMIT, limits)
     hint = _process_hint(helper, limits)

@@ -35,6 +35,7 @@ MSG_HELLO: Final[int] = lib.SBX_MSG_HELLO
 MSG_RESULT: Final[int] = lib.SBX_MSG_RESULT
 MSG_STATS_IS: Final[int] = lib.SBX_MSG_STATS_IS
 MSG_SLOT_ERROR: Final[int] = lib.SBX_MSG_SLOT_ERROR
+MSG_GONE: Final[int] = lib.SBX_MSG_GONE
 
 REASON_EXITED: Final[int] = lib.SBX_REASON_EXITED
 REASON_SIGNALED: Final[int] = lib.SBX_REASON_SIGNALED
@@ -60,6 +61,7 @@ JOB_COLLECT: Final[int] = lib.SBX_JOB_COLLECT
 JOB_WARM: Final[int] = lib.SBX_JOB_WARM
 JOB_NEXT_GUEST: Final[int] = lib.SBX_JOB_NEXT_GUEST
 JOB_NO_LOCKS: Final[int] = lib.SBX_JOB_NO_LOCKS
+JOB_PASSED: Final[int] = lib.SBX_JOB_PASSED
 
 FD_BLOB: Final[int] = lib.SBX_FD_BLOB
 FD_STDIN: Final[int] = lib.SBX_FD_STDIN
@@ -74,6 +76,7 @@ RESULT_STDOUT_TRUNCATED: Final[int] = lib.SBX_RESULT_STDOUT_TRUNCATED
 RESULT_STDERR_TRUNCATED: Final[int] = lib.SBX_RESULT_STDERR_TRUNCATED
 RESULT_MEMFD: Final[int] = lib.SBX_RESULT_MEMFD
 RESULT_HELD: Final[int] = lib.SBX_RESULT_HELD
+RESULT_LOST: Final[int] = lib.SBX_RESULT_LOST
 
 STEP_BLOB: Final[int] = lib.SBX_STEP_BLOB
 STEP_FILE: Final[int] = lib.SBX_STEP_FILE
@@ -195,7 +198,7 @@ class Stats(NamedTuple):
     held: int
     waiting: int
     warm: int
-    reserved: int
+    lost: int
     jobs: int
     slots_made: int
     slots_recycled: int
@@ -235,6 +238,11 @@ def pack_blob(
 def pack_control(kind: int, job_id: int, value: int = 0) -> bytes:
     """KILL, SIGNAL, RELEASE, STATS, ROOT or UNROOT."""
     return CONTROL.pack(kind, value, job_id)
+
+
+def gone_job(message: memoryview) -> int:
+    """Of MSG_GONE: the job's number."""
+    return int(CONTROL.unpack_from(message)[2])
 
 
 def message_type(message: memoryview) -> int:

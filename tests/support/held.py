@@ -36,7 +36,7 @@ class HeldPage:
 
     size = mmap.PAGESIZE
 
-    def __init__(self) -> None:
+    def __init__(self, most_s: float = _MOST_S) -> None:
         self._fd = _libc.syscall(_SYSCALL, os.O_CLOEXEC | os.O_NONBLOCK)
         if self._fd < 0:
             skip(f"userfaultfd, for root: {os.strerror(ctypes.get_errno())}")
@@ -48,7 +48,7 @@ class HeldPage:
         fcntl.ioctl(self._fd, _REGISTER, bytearray(where))
         self._released = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._timer = threading.Timer(_MOST_S, self.release)
+        self._timer = threading.Timer(most_s, self.release)
 
     def __enter__(self) -> Self:
         self._timer.start()

@@ -1,6 +1,7 @@
 """The engine against a helper that the test plays: what is sent, what becomes of every end."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,9 +16,10 @@ from sandboxd.engine.aside import Closer
 from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.job import Job, Outcome, Stdio
 from sandboxd.engine.jobs import Engine
+from sandboxd.passed import PassedFds, stdio_from
 from sandboxd.protocol.errors import BUSY, INVALID_ARGUMENT, LIMIT_EXCEEDED, NOT_FOUND, RequestError
 from sandboxd.protocol.jobs import InputFile, JobSpec
-from sandboxd.protocol.models import Limits, Result
+from sandboxd.protocol.models import FdIndices, Limits, Result
 
 
 class Submitted:
@@ -168,6 +170,35 @@ async def test_what_clients_passed_is_kept_until_the_end(
             await peer.receive()
         peer.result(message.fields["job_id"])
     await job.result()
+
+
+@pytest.mark.usefixtures("open_descriptors")
+@pytest.mark.parametrize("end", ["gone", "lost"])
+async def test_who_keeps_a_program_from_ending_passes_nothing_more(
+    engine: Engine, peer: Peer, end: str
+) -> None:
+    passed = PassedFds()
+    job = Submitted(engine, spec("x"), stdio=replace(passed_pipe(), closer=passed.closer))
+    message = await peer.receive()
+    close_all(message.fds)
+    assert message.fields["flags"] & wire.JOB_PASSED
+    job_id = message.fields["job_id"]
+    peer.result(job_id, reason=wire.REASON_WALL_TIME, flags=wire.RESULT_LOST)
+    result = await job.result()
+    assert result.status == "wall_time_limit"
+    assert "does not end" in result.message
+    assert result.stdout_truncated
+    assert result.stderr_truncated
+    passed.received([os.open(os.devnull, os.O_RDONLY)])
+    with pytest.raises(RequestError, match="waits in the kernel") as caught:
+        stdio_from(passed, FdIndices(stdin=0))
+    assert caught.value.code == BUSY
+    if end == "lost":
+        peer.die()
+    else:
+        peer.send(wire.CONTROL.pack(wire.MSG_GONE, 0, job_id))
+    await trio.testing.wait_all_tasks_blocked()
+    stdio_from(passed, FdIndices(stdin=0)).close()
 
 
 @pytest.mark.usefixtures("open_descriptors")
