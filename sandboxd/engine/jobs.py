@@ -307,10 +307,10 @@ class Engine:
         lost, self._active = self._active, {}
         for job_id, on_end in lost.items():
             self._lost(job_id, on_end)
-        for job_id in list(
-            self._undead
-        ):  # No worker is started before all of the last one's ended.
-            self.stage_gone(job_id)
+        # No worker is started before all processes of the last one have ended.
+        for closer in self._undead.values():
+            closer.lost -= 1
+        self._undead.clear()
 
     def _lost(self, job_id: int, on_end: OnEnd) -> None:
         self._close_kept(job_id)
