@@ -160,6 +160,7 @@ static void say_cloned(struct life *life) {
 
 static void say_built(struct life *life) {
     struct fds fds = {2, {memfd_create("tmpfs", MFD_CLOEXEC), memfd_create("net", MFD_CLOEXEC)}};
+    close_fd(&life->builder_end); /* it has let init go, and ends */
     life->tmpfs = remember(fds.fd[0]);
     life->network = remember(fds.fd[1]);
     life->phase = BUILT;
@@ -236,6 +237,7 @@ void life_end(struct life *life) {
     if (life->death >= 0)
         FUZZ_CHECK(write(life->death, "", 1) == 1); /* the pidfd is readable */
     close_fd(&life->death);
+    close_fd(&life->builder_end);
     close_fd(&life->sock);
     close_fd(&life->writer[0]);
     close_fd(&life->writer[1]);

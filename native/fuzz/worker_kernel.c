@@ -11,12 +11,10 @@
 
 #include "worker_world.h"
 
-enum { FIRST_BUILDER = 1000, MOST_SPINS = 500, MOST_ROUNDS = 4000 };
+enum { MOST_SPINS = 500, MOST_ROUNDS = 4000 };
 
 struct pollfd;
 int fake_clock_gettime(clockid_t clock, struct timespec *ret);
-int fake_kill(pid_t pid, int number);
-pid_t fake_waitpid(pid_t pid, int *status, int options);
 int fake_waitid(idtype_t type, id_t id, siginfo_t *info, int options);
 long fake_syscall(long number, ...);
 int fake_ioctl(int fd, unsigned long request, ...);
@@ -50,38 +48,43 @@ int fake_clock_gettime(clockid_t clock, struct timespec *ret) {
     return 0;
 }
 
-/* Only what is not waited for yet has this number for certain. */
-int fake_kill(pid_t pid, int number) {
-    FUZZ_CHECK(pid >= FIRST_BUILDER && pid < FIRST_BUILDER + SLOTS && number == SIGCONT);
-    FUZZ_CHECK(world.life[pid - FIRST_BUILDER].builder == pid);
-    return 0;
+static struct life *find_builder(int pidfd) {
+    ino_t wanted = inode(pidfd);
+    for (unsigned i = 0; i < SLOTS; i++)
+        if (world.life[i].builder && world.life[i].builder == wanted)
+            return &world.life[i];
+    return NULL;
 }
 
-pid_t fake_waitpid(pid_t pid, int *status, int options) {
-    (void)status;
-    if (options & WNOHANG && world_fails())
-        return 0;                                                    /* the kernel holds it up */
-    FUZZ_CHECK(pid >= FIRST_BUILDER && pid < FIRST_BUILDER + SLOTS); /* or it is anybody's child */
-    struct life *life = &world.life[pid - FIRST_BUILDER];
-    FUZZ_CHECK(life->builder == pid); /* waited for once */
+/* With WNOHANG the kernel may hold it up. */
+static void wait_for_builder(struct life *life, siginfo_t *info, int options) {
+    info->si_pid = 0;
+    if (options & WNOHANG && (life->builder_end >= 0 || world_fails()))
+        return;
+    info->si_pid = 1;
     life->builder = 0;
+    close_fd(&life->builder_end);
     if (life->phase == STARTED)
         life_end(life); /* it made no init */
-    return pid;
 }
 
 int fake_waitid(idtype_t type, id_t id, siginfo_t *info, int options) {
-    (void)info, (void)options;
     FUZZ_CHECK(type == (idtype_t)P_PIDFD);
+    struct life *builder = find_builder((int)id);
     const struct life *life = find_life((int)id);
-    FUZZ_CHECK(life && life->dead); /* or it would wait, or for nobody */
+    if (builder)
+        wait_for_builder(builder, info, options);
+    else
+        FUZZ_CHECK(life && life->dead); /* or it would wait, or for nobody */
     return 0;
 }
 
 static int send_signal(int pidfd, int number) {
     struct life *life = find_life(pidfd);
-    if (!life)
-        return 0; /* the job's own, see pidfd_open */
+    if (!life) {
+        FUZZ_CHECK(!find_builder(pidfd) || number == SIGCONT);
+        return 0; /* the builder, or the job's own, see pidfd_open */
+    }
     if (life->dead) {
         errno = ESRCH;
         return -1;
@@ -224,7 +227,8 @@ void close_aside(struct fds *fds) { fds_close(fds); }
 
 /* ---- builder.c ---- */
 
-pid_t builder_start(struct slot_plan *plan, int root) {
+int builder_start(struct slot_plan *plan, int root) {
+    int ends[2];
     struct life *life = &world.life[plan->index];
     FUZZ_CHECK(root < 0 || fcntl(root, F_GETFD) >= 0);
     FUZZ_CHECK(life->phase == NOTHING || (life->dead && !life->builder));
@@ -232,15 +236,17 @@ pid_t builder_start(struct slot_plan *plan, int root) {
         errno = EAGAIN;
         return -1;
     }
+    FUZZ_CHECK(pipe2(ends, O_CLOEXEC) == 0);
     *life = (struct life){.phase = STARTED,
                           .shared = plan->shared,
                           .mounts = plan->mounts,
                           .sock = fcntl(plan->sock, F_DUPFD_CLOEXEC, 3),
                           .death = -1,
                           .writer = {-1, -1},
-                          .builder = FIRST_BUILDER + (pid_t)plan->index};
+                          .builder_end = ends[1],
+                          .builder = inode(ends[0])};
     FUZZ_CHECK(life->sock >= 0);
-    return life->builder;
+    return ends[0];
 }
 
 /* ---- keeper.c ---- */

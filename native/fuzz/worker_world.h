@@ -18,8 +18,9 @@ struct life {
     int death;     /* the write end of the pipe that stands for init's pidfd */
     int writer[2]; /* of stdout and stderr */
     ino_t pidfd, tmpfs, network;
-    pid_t builder; /* until it is waited for */
-    bool stuck;    /* killed, and does not die yet */
+    int builder_end; /* as death, of the builder */
+    ino_t builder;   /* its pidfd, until it is waited for */
+    bool stuck;      /* killed, and does not die yet */
     bool dead;
     uint32_t mounts;
     struct sbx_job job; /* the last one */

@@ -129,14 +129,16 @@ failed:
     _exit(1);
 }
 
-pid_t builder_start(struct slot_plan *plan, int root) {
+int builder_start(struct slot_plan *plan, int root) {
+    int pidfd = -1;
     /* Only this slot's page goes along: a slot never maps what belongs to another. */
     if (madvise(plan->shared, sizeof *plan->shared, MADV_DOFORK) < 0)
         return -1;
-    struct clone_args args = {.exit_signal = SIGCHLD};
+    struct clone_args args = {
+        .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
     pid_t pid = sys_clone3(&args);
     if (pid == 0)
         builder_main(plan, root);
     (void)madvise(plan->shared, sizeof *plan->shared, MADV_DONTFORK);
-    return pid;
+    return pid < 0 ? -1 : pidfd;
 }

@@ -207,8 +207,8 @@ static inline uint32_t slot_processes(const struct config *config, bool warm) {
 /* ---- builder.c: from plan to init ---- */
 
 /* Forks the builder. The root, where it is not -1, is the directory of an environment. Returns its
- * pid, or -1. */
-pid_t builder_start(struct slot_plan *plan, int root);
+ * pidfd, or -1. */
+int builder_start(struct slot_plan *plan, int root);
 
 /* ---- mount.c: the job's root file system ---- */
 

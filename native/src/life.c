@@ -14,13 +14,11 @@
 #include "worker.h"
 
 enum { MS = 1000000 };
-static const uint64_t FIRST_RETRY_NS = 100ull * MS;  /* after a slot could not be made; doubles */
-static const uint64_t BUILDER_REST_NS = 100ull * MS; /* until a builder is looked for again */
+static const uint64_t FIRST_RETRY_NS = 100ull * MS; /* after a slot could not be made; doubles */
 
 static void forget(struct slot *slot) {
-    slot->sock = slot->init_pidfd = slot->tmpfs = slot->network = -1;
+    slot->sock = slot->builder = slot->init_pidfd = slot->tmpfs = slot->network = -1;
     slot->output_fd[0] = slot->output_fd[1] = slot->writer_fd[0] = slot->writer_fd[1] = -1;
-    slot->builder = 0;
     slot->tenant = slot->partition = 0;
     slot->jobs_run = slot->held_by = 0;
     slot->tainted = slot->lo_up = slot->active = slot->warm = slot->lost = false;
@@ -57,28 +55,26 @@ void slot_close_output(struct worker *worker, struct slot *slot) {
 
 /* It ends by itself, soon, unless somebody has stopped it. Killed in the wrong moment it would
  * leave an init that nobody knows and waits for. */
-static void await_builder(struct slot *slot) {
-    if (slot->builder <= 0)
-        return;
-    (void)kill(slot->builder, SIGCONT); /* not reaped yet, so the number is its own */
-    (void)waitpid(slot->builder, NULL, __WALL);
-    slot->builder = 0;
+static bool has_builder(struct worker *worker, struct slot *slot, int how) {
+    siginfo_t info = {.si_pid = 0};
+    if (slot->builder < 0)
+        return false;
+    (void)sys_pidfd_send_signal(slot->builder, SIGCONT);
+    if (waitid(P_PIDFD, (id_t)slot->builder, &info, WEXITED | __WALL | how) == 0 && !info.si_pid)
+        return true;
+    worker_unwatch(worker, slot->builder);
+    close_fd(&slot->builder);
+    return false;
 }
 
-bool slot_has_builder(struct slot *slot) {
-    if (slot->builder <= 0)
-        return false;
-    (void)kill(slot->builder, SIGCONT);
-    if (waitpid(slot->builder, NULL, __WALL | WNOHANG) == 0)
-        return true;
-    slot->builder = 0;
-    return false;
+bool slot_has_builder(struct worker *worker, struct slot *slot) {
+    return has_builder(worker, slot, WNOHANG);
 }
 
 /* Killed long ago, and it does not die: a process of it waits in the kernel, for a lock that
  * somebody keeps or for a disk, and no signal ends that. Its job is answered; what it printed is
  * left alone, as it may still be written. */
-static void lose(struct worker *worker, struct slot *slot) {
+void slot_lose(struct worker *worker, struct slot *slot) {
     slot->lost = true;
     slot->deadline_ns = slot->read_ns = UINT64_MAX;
     slot->lost_job = slot->active ? slot->job.job_id : 0;
@@ -97,21 +93,14 @@ static void find_again(struct worker *worker, struct slot *slot) {
         worker_send(worker, &part, 1, NULL);
 }
 
-void slot_not_dead_yet(struct worker *worker, struct slot *slot) {
-    if (slot->init_pidfd < 0)
-        slot_tear_down(worker, slot);
-    else
-        lose(worker, slot);
-}
-
-/* Everything of this life is gone; the slot may be built anew. Or once its builder has gone, too,
- * which may have much to take down, and is not waited for. */
+/* Everything of this life is gone; the slot may be built anew. Where its builder is not, as that
+ * has much to take down, this is done again when it is. */
 void slot_tear_down(struct worker *worker, struct slot *slot) {
     worker_unwatch(worker, slot->init_pidfd);
     close_fd(&slot->init_pidfd);
-    if (slot_has_builder(slot)) {
+    if (slot_has_builder(worker, slot)) {
         slot->state = SLOT_DYING;
-        slot->deadline_ns = more(clock_ns(CLOCK_MONOTONIC), BUILDER_REST_NS);
+        slot->deadline_ns = more(clock_ns(CLOCK_MONOTONIC), SETUP_NS);
         return;
     }
     if (slot->lost)
@@ -202,6 +191,8 @@ void slot_build(struct worker *worker, struct slot *slot) {
         slot->deadline_ns = clock_ns(CLOCK_MONOTONIC) + SETUP_NS;
         if (start_builder(worker, slot, ends[1]) == 0) {
             (void)close(ends[1]);
+            if (worker_watch(worker, slot->builder, EPOLLIN, FROM_BUILDER, slot) < 0)
+                slot_retire(worker, slot);    /* nobody would tell of its end */
             close_fd(&slot->mount_namespace); /* the builder has the last one now, and takes the
                                                  old mounts down when it ends */
             worker->stats.slots_made++;
@@ -237,7 +228,7 @@ void slot_cloned(struct worker *worker, struct slot *slot, struct fds *fds) {
 /* Where the builder's news is still to be read, or to come, init must not be lost: nobody else
  * would end it, and wait for it. */
 static void find_init(struct worker *worker, struct slot *slot) {
-    await_builder(slot);
+    (void)has_builder(worker, slot, 0);
     while (slot->init_pidfd < 0) {
         struct slot_msg msg;
         struct fds fds;

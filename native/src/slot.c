@@ -183,7 +183,6 @@ static void on_ready(struct worker *worker, struct slot *slot, struct fds *fds, 
                      bool warm) {
     slot->job_pid = pid;
     slot->warm = warm;
-    (void)slot_has_builder(slot); /* it let init go, which was its last act, and has ended since */
     slot->idle_ns = clock_ns(CLOCK_MONOTONIC);
     if (slot_lost_root(worker, slot) || fds->count != 4 || watch_output(worker, slot, fds) < 0) {
         slot_retire(worker, slot);
@@ -293,6 +292,12 @@ static void on_init_gone(struct worker *worker, struct slot *slot) {
         slot_report_failure(worker, slot, (struct fault){SBX_STEP_CLONE, ECHILD});
 }
 
+static void on_builder_gone(struct worker *worker, struct slot *slot) {
+    bool last = slot->state == SLOT_DYING && slot->init_pidfd < 0;
+    if (!slot_has_builder(worker, slot) && last)
+        slot_tear_down(worker, slot);
+}
+
 static void on_oom(struct worker *worker, struct slot *slot) {
     if (slot->active) { /* else its last job's, reported already, or init's own */
         if (!slot->reason)
@@ -333,6 +338,8 @@ void slot_end_full(struct worker *worker) {
 void slot_event(struct worker *worker, struct slot *slot, enum source source) {
     if (source == FROM_SLOT)
         (void)on_message(worker, slot);
+    else if (source == FROM_BUILDER)
+        on_builder_gone(worker, slot);
     else if (source == FROM_INIT)
         on_init_gone(worker, slot);
     else if (source == FROM_OOM && cgroup_oom(&slot->cgroup))
@@ -353,10 +360,10 @@ static uint64_t exec_time(const struct slot *slot) {
 
 static void on_deadline(struct worker *worker, struct slot *slot, uint64_t now) {
     if (slot->state == SLOT_DYING) {
-        slot_not_dead_yet(worker, slot);
+        slot_lose(worker, slot);
         return;
     }
-    if (slot->state == SLOT_BUILDING && slot_has_builder(slot)) {
+    if (slot->state == SLOT_BUILDING && slot_has_builder(worker, slot)) {
         /* It makes init, or ends, when the kernel lets it. */
         slot->deadline_ns = more(now, SETUP_NS);
         return;

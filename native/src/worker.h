@@ -31,7 +31,7 @@ struct slot {
     enum slot_state state;
     unsigned index;
     uint32_t generation; /* tells events of an earlier life of this slot */
-    pid_t builder;
+    int builder;         /* its pidfd, until it is waited for */
     int sock, init_pidfd;
     pid_t job_pid;     /* of the prepared process, then of the program */
     unsigned failures; /* in a row, of building */
@@ -121,7 +121,16 @@ struct worker {
 };
 
 /* What an event is about; with slot index and generation in epoll_data. */
-enum source { FROM_DAEMON, FROM_KEEPER, FROM_READER, FROM_SLOT, FROM_INIT, FROM_OUTPUT, FROM_OOM };
+enum source {
+    FROM_DAEMON,
+    FROM_KEEPER,
+    FROM_READER,
+    FROM_SLOT,
+    FROM_BUILDER,
+    FROM_INIT,
+    FROM_OUTPUT,
+    FROM_OOM
+};
 
 /* ---- worker.c ---- */
 
@@ -168,7 +177,7 @@ ssize_t slot_receive(struct slot *slot, struct slot_msg *ret, struct fds *ret_fd
 /* The builder says that it has made init. */
 void slot_cloned(struct worker *worker, struct slot *slot, struct fds *fds);
 /* Whether it has not ended yet. The kernel may hold it up: it is not waited for in the loop. */
-bool slot_has_builder(struct slot *slot);
+bool slot_has_builder(struct worker *worker, struct slot *slot);
 void slot_close_output(struct worker *worker, struct slot *slot);
 /* Whether its environment was removed while it was being made. */
 bool slot_lost_root(const struct worker *worker, struct slot *slot);
@@ -178,7 +187,7 @@ void slot_retire(struct worker *worker, struct slot *slot);
 /* The same, for a reason that is to be told where it was being made. */
 void slot_give_up(struct worker *worker, struct slot *slot, struct fault fault);
 /* It was retired, and its time for that is over. */
-void slot_not_dead_yet(struct worker *worker, struct slot *slot);
+void slot_lose(struct worker *worker, struct slot *slot);
 /* Init is dead and waited for. */
 void slot_tear_down(struct worker *worker, struct slot *slot);
 

@@ -190,14 +190,15 @@ static void init_is_found_when_the_builders_news_is_not_read_yet(void) {
     struct fds fds = {1, {take_fd(&slot.init_pidfd)}};
     slot.state = SLOT_BUILDING;
     slot.tmpfs = slot.network = -1;
-    slot.builder = fork();
-    if (slot.builder == 0)
+    pid_t builder = fork();
+    if (builder == 0)
         _exit(message_send(slot_end, &part, 1, &fds) < 0);
-    REQUIRE(slot.builder > 0);
+    slot.builder = sys_pidfd_open(builder);
+    REQUIRE(builder > 0 && slot.builder >= 0);
     fds_close(&fds);
     slot_retire(&worker, &slot);
     CHECK_EQ(slot.state, SLOT_DYING);
-    CHECK_EQ(slot.builder, 0);
+    CHECK_EQ(slot.builder, -1);
     end();
 }
 
@@ -221,19 +222,19 @@ static void a_start_in_the_future_puts_no_limit_off(void) {
     end();
 }
 
-static pid_t start_builder(void) {
+static int start_builder(void) {
     pid_t builder = fork();
     if (builder == 0)
         for (;;)
             (void)pause();
     REQUIRE(builder > 0);
-    return builder;
+    return sys_pidfd_open(builder);
 }
 
 static void end_builder(void) {
     siginfo_t info; /* it is dead, and stays to be waited for */
-    REQUIRE(kill(slot.builder, SIGKILL) == 0);
-    REQUIRE(waitid(P_PID, (id_t)slot.builder, &info, WEXITED | WNOWAIT) == 0);
+    REQUIRE(sys_pidfd_send_signal(slot.builder, SIGKILL) == 0);
+    REQUIRE(waitid(P_PIDFD, (id_t)slot.builder, &info, WEXITED | WNOWAIT) == 0);
 }
 
 /* One that the kernel holds up; waiting for it would stop everybody. */
@@ -248,7 +249,7 @@ static void a_builder_that_does_not_end_is_not_waited_for(void) {
     end_builder();
     (void)slot_due(&worker, &slot, SETUP_NS + 1);
     CHECK_EQ(slot.state, SLOT_DYING);
-    CHECK_EQ(slot.builder, 0);
+    CHECK_EQ(slot.builder, -1);
     end();
 }
 
@@ -265,13 +266,17 @@ static void what_a_slot_says_does_not_wait_for_its_builder(void) {
     REQUIRE(pipe2(&ready.fd[2], O_CLOEXEC | O_NONBLOCK) == 0);
     say_type(SLOT_READY, &ready);
     CHECK_EQ(slot.state, SLOT_IDLE);
+    slot_event(&worker, &slot, FROM_BUILDER); /* as if it had ended */
+    CHECK(slot.builder >= 0);
     slot_retire(&worker, &slot);
     slot_event(&worker, &slot, FROM_INIT);
     CHECK_EQ(slot.state, SLOT_DYING); /* as it is, no other can be built */
-    CHECK(slot_next(&worker, &slot) != UINT64_MAX);
-    end_builder();
     (void)slot_due(&worker, &slot, UINT64_MAX - 1);
+    CHECK_EQ(worker.lost, 1);
+    end_builder();
+    slot_event(&worker, &slot, FROM_BUILDER);
     CHECK_EQ(slot.state, SLOT_EMPTY);
+    CHECK_EQ(worker.lost, 0);
     fds_close(&ready);
     end();
 }
