@@ -249,6 +249,7 @@ class RunFunctionOptions(CallerOptions, total=False):
     limits: Limits
     wait: bool
     log: bool
+    client: str
 
 
 class ExecutionsOptions(CallerOptions, total=False):

@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
-import trio
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router, WebSocketRoute
 
@@ -24,7 +23,8 @@ from sandboxd.protocol.errors import RequestError
 from sandboxd_rest.http import JSON, Disconnected, Headers, Refusal, Request, Response
 from sandboxd_rest.http1_request import check_end, origin_form
 from sandboxd_rest.link import busy_headers, retry_after
-from sandboxd_rest.safety import Guard, by_name
+from sandboxd_rest.safety import Guard, by_name, client_label
+from sandboxd_rest.shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -125,7 +125,8 @@ class App:
         routes = [route for dialect in dialects for route in dialect.routes]
         self._router = Router(routes, redirect_slashes=False, default=_unknown)
         self._exact = _exact(routes)
-        self._sessions = trio.CapacityLimiter(config.max_sessions)
+        self._requests = Shares(config.max_requests)
+        self._sessions = Shares(config.max_sessions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -146,11 +147,13 @@ class App:
         peer = self._guard.peer(scope, headers)
         _trim(scope)
         dialect = self._dialect(scope["path"])
+        client = client_label(peer)
+        admitted = self._requests.take(client)
         self._counts.running += 1
         status = CLOSED_BY_CLIENT
         response = None
         try:
-            response = await self._answer(scope, receive, headers, peer, dialect)
+            response = await self._answer(scope, receive, headers, peer, dialect, admitted=admitted)
             extra = self._guard.cors(scope, headers)
             status = response.status
             await respond(status, _headers(response, extra), response.body)
@@ -158,6 +161,8 @@ class App:
             pass
         finally:
             self._counts.running -= 1
+            if admitted:
+                self._requests.give_back(client)
             if response is not None and response.sent is not None:
                 response.sent()
             self._ended(scope, peer, status, time.monotonic() - begun)
@@ -169,12 +174,14 @@ class App:
         headers: dict[bytes, bytes],
         peer: str,
         dialect: Dialect | None,
+        *,
+        admitted: bool,
     ) -> Response:
         """The answer, whatever happens. Raises Disconnected."""
         try:
             check_end(headers)
             self._guard.check(scope, headers)
-            if self._counts.running > self._config.max_requests:
+            if not admitted:
                 raise Refusal(503, "too many requests at once", retry_after(_RETRY_S))
             request = self._request(scope, receive, headers, peer)
             if dialect is not None and dialect.admit is not None:
@@ -241,14 +248,13 @@ class App:
         try:
             self._guard.check(scope, headers)
             self._request(scope, receive, headers, peer)
-            try:
-                self._sessions.acquire_nowait()
-            except trio.WouldBlock:
-                raise Refusal(503, "too many sessions at once", retry_after(_RETRY_S)) from None
+            client = client_label(peer)
+            if not self._sessions.take(client):
+                raise Refusal(503, "too many sessions at once", retry_after(_RETRY_S))
             try:
                 await self._router.app(scope, receive, send)
             finally:
-                self._sessions.release()
+                self._sessions.give_back(client)
         except Refusal as refusal:  # Only before the session is accepted.
             status = refusal.status
             await _reject(send, _refused(refusal, self._dialect(scope["path"])))

@@ -3,6 +3,7 @@
 At most `places` jobs run at once. The rest wait, each tenant with a line for each of its clients
 (whom a tenant such as a gateway tells apart by `client`). A free place goes to the next tenant in
 turn and there to the next client: one that sends a thousand jobs delays the others by one job each.
+As a tenant has a share of the queue, so has a client of the tenant's: there is room for the others.
 Nothing here waits, sleeps or knows what a job does.
 """
 
@@ -47,6 +48,9 @@ class _Tenant:
         line.append(ticket)
         self.waiting += 1
 
+    def waiting_in(self, name: str) -> int:
+        return len(self.lines.get(name, ()))
+
     def take(self) -> Ticket:
         """The next one; there must be one."""
         name, line = next(iter(self.lines.items()))
@@ -80,6 +84,7 @@ class Scheduler:
         self.waiting = 0
         self.paused = True
         self._per_tenant = per_tenant
+        self._per_line = max(1, per_tenant * 3 // 4)
         self._max_bytes = max_bytes
         self._bytes = 0
         self._tenants: OrderedDict[int, _Tenant] = OrderedDict()
@@ -101,6 +106,9 @@ class Scheduler:
             tenant = self._tenants[ticket.tenant] = _Tenant()
         elif tenant.waiting >= self._per_tenant:
             raise self._busy("your share of the queue is full", tenant.waiting)
+        elif ticket.line and tenant.waiting_in(ticket.line) >= self._per_line:
+            # Of who names no clients, all is one line.
+            raise self._busy("this client's share of the queue is full", tenant.waiting)
         tenant.add(ticket)
         self.waiting += 1
         self._bytes += ticket.size

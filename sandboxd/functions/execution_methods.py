@@ -218,7 +218,7 @@ async def _run(service: Functions, caller: Principal, params: ExecutionRunParams
         row = _new(
             caller, prepared, params.limits, submitted=True, args=args, stdin=stdin, inputs=inputs
         )
-        (row,) = await _add(service, caller, [row])
+        (row,) = await _add(service, caller, [row], params.client or "")
     return row
 
 
@@ -250,12 +250,14 @@ async def _uploaded(
     return tuple(files)
 
 
-async def _add(service: Functions, caller: Principal, rows: list[Execution]) -> list[Execution]:
+async def _add(
+    service: Functions, caller: Principal, rows: list[Execution], client: str = ""
+) -> list[Execution]:
     executions = service.opened.executions
     key_id = 0 if caller.key is None else caller.key.id
     executions.reserve(caller.tenant, caller.key, len(rows))
     try:
-        return await executions.add(rows)
+        return await executions.add(rows, client)
     except RequestError:
         executions.give_back(caller.tenant, key_id, len(rows))
         raise

@@ -129,12 +129,16 @@ class Executions:
         self.places.leave(tenant, count)
         self.places.leave_key(key_id, count)
 
-    async def add(self, rows: Sequence[Execution]) -> list[Execution]:
-        """Store executions that are started at once. `reserve` has been called for them."""
+    async def add(self, rows: Sequence[Execution], client: str = "") -> list[Execution]:
+        """Store executions that are started at once. `reserve` has been called for them.
+
+        ``client`` is not stored: what waits when the daemon ends, waits for the next one in the
+        tenant's own line.
+        """
         with trio.CancelScope(shield=True):  # What is stored must also be run.
             stored = await self._store.add_executions(rows)
             for row in stored:
-                self._enter(row)
+                self._enter(row, client)
         return stored
 
     async def start(self, id: str, args: str, stdin: bytes) -> Execution:
@@ -154,8 +158,8 @@ class Executions:
             self.end(self._live[id], reason)
         return row
 
-    def _enter(self, row: Execution, *, whole: bool = True) -> None:
-        live = Live(row, self._begin)
+    def _enter(self, row: Execution, client: str = "", *, whole: bool = True) -> None:
+        live = Live(row, self._begin, client)
         sent = len(row.args) + len(row.stdin)
         if whole and sent <= _SMALL_BYTES:
             live.row = row

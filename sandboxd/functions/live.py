@@ -57,10 +57,11 @@ class Live:
         "tenant",
     )
 
-    def __init__(self, row: Execution, start: Callable[[Live], None]) -> None:
+    def __init__(self, row: Execution, start: Callable[[Live], None], client: str = "") -> None:
         self.id = row.id
         self.tenant = row.tenant
-        self.line = row.key
+        # Who has a key may not make more lines of the queue by more names.
+        self.line = row.key or client
         self.size = 0
         self.started_ns = 0  # The scheduler's, by its own clock.
         self.function_id = row.function_id

@@ -100,7 +100,7 @@ class Runner:
             files=await self._inputs(row) if row.inputs else (),
             limits=row.limits,
             key_limits=callers.limits(self._store.key(row.key_id)) if row.key_id else None,
-            client=row.key,
+            client=live.line,
         )
         job = self._engine.admit(prepared.spec(call), row.tenant)
         if prepared.plan is not None:

@@ -239,6 +239,7 @@ class ExecutionRunParams(FunctionRef, frozen=True, forbid_unknown_fields=True, k
     limits: Limits | None = None
     wait: bool | None = None
     log: bool | None = None
+    client: Token | None = None
 
 
 class ExecutionRunManyParams(FunctionRef, frozen=True, forbid_unknown_fields=True, kw_only=True):

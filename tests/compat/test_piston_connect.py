@@ -386,7 +386,19 @@ async def test_sessions_are_limited(daemon: Daemon) -> None:
         assert answer.startswith(b"HTTP/1.1 101 ")
 
 
-def _handshake(gateway: Gateway) -> bytes:
+async def test_half_of_the_sessions_are_for_one_address(daemon: Daemon) -> None:
+    with running(daemon.socket, max_sessions=2, trusted_proxies=["127.0.0.1"]) as gateway:
+        async with connected(gateway) as session:
+            await session.init("bash", "echo ready; read x")
+            await session.until("data")
+            answer = await trio.to_thread.run_sync(_handshake, gateway)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            answer = await trio.to_thread.run_sync(_handshake, gateway, "192.0.2.1")
+            assert answer.startswith(b"HTTP/1.1 101 ")
+
+
+def _handshake(gateway: Gateway, address: str = "") -> bytes:
     from compat.test_browser import _handshake
 
-    return _handshake(gateway, {"Host": "localhost"})
+    forwarded = {"X-Forwarded-For": address} if address else {}
+    return _handshake(gateway, {"Host": "localhost", **forwarded})

@@ -48,9 +48,11 @@ def listener() -> Iterator[Listener]:
         yield listener
 
 
-def ask(pythia: Pythia, taskid: str, callback: str, query: str = "async=true") -> Answer:
+def ask(
+    pythia: Pythia, taskid: str, callback: str, query: str = "async=true", **headers: str
+) -> Answer:
     body = {"tid": taskid, "input": "x\n", "callback": callback}
-    return pythia.gateway.send("POST", f"/api/execute?{query}", body)
+    return pythia.gateway.send("POST", f"/api/execute?{query}", body, **headers)
 
 
 @pytest.mark.parametrize("value", ["1", "t", "T", "TRUE", "true", "True"])
@@ -185,15 +187,22 @@ def test_https(callback_daemon: Daemon, tmp_path: Path) -> None:
 
 
 def test_there_are_only_so_many(callback_daemon: Daemon, listener: Listener) -> None:
-    settings = ALLOWED | {"max_callbacks": 2}
-    with running(callback_daemon.socket, pythia=settings) as gateway:
+    """And of them half from one address."""
+    settings = ALLOWED | {"max_callbacks": 4}
+    proxied = {"trusted_proxies": ["127.0.0.1"]}
+    with running(callback_daemon.socket, pythia=settings, **proxied) as gateway:
         pythia = Pythia(gateway)
-        taskid = pythia.script("sleep 3")
+        listener.hold.clear()  # They end when that is told.
+        taskid = pythia.script("true")
         url = f"http://127.0.0.1:{listener.port}/"
-        answers = [ask(pythia, taskid, url) for _ in range(4)]
-        assert [answer.status for answer in answers] == [200, 200, 503, 503]
+        addresses = ["192.0.2.1"] * 3 + ["192.0.2.2"] * 3 + ["192.0.2.3"]
+        answers = [
+            ask(pythia, taskid, url, **{"x-forwarded-for": address}) for address in addresses
+        ]
+        assert [answer.status for answer in answers] == [200, 200, 503, 200, 200, 503, 503]
         assert answers[2].headers["retry-after"]
-        listener.wait(2)
+        listener.hold.set()
+        listener.wait(4)
 
 
 # -- where none goes -----------------------------------------------------------------------------

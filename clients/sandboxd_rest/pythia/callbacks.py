@@ -22,6 +22,7 @@ from sandboxd_rest.http import Refusal
 from sandboxd_rest.link import retry_after
 from sandboxd_rest.pythia import targets
 from sandboxd_rest.pythia.models import PythiaResult
+from sandboxd_rest.shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,7 +45,7 @@ class Callbacks:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._places = trio.CapacityLimiter(settings.max_callbacks)
+        self._places = Shares(settings.max_callbacks)
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -53,21 +54,18 @@ class Callbacks:
             self._nursery = nursery
             await trio.sleep_forever()
 
-    async def begin(self, url: str, tid: str, run: Run) -> None:
+    async def begin(self, client: str, url: str, tid: str, run: Run) -> None:
         """Have `run` execute task `tid` and its result posted to `url`. Raises Refusal when that is
-        not taken."""
+        not taken, of this client among others."""
         target = await targets.check(url, self._settings)
         if self._nursery is None:
             raise Refusal(503, "the gateway is starting", retry_after(_BUSY_S))
-        token = object()
-        try:
-            self._places.acquire_on_behalf_of_nowait(token)
-        except trio.WouldBlock:
+        if not self._places.take(client):
             text = "too many asynchronous executions; try again later"
-            raise Refusal(503, text, retry_after(_BUSY_S)) from None
-        self._nursery.start_soon(self._work, token, target, tid, run)
+            raise Refusal(503, text, retry_after(_BUSY_S))
+        self._nursery.start_soon(self._work, client, target, tid, run)
 
-    async def _work(self, token: object, target: Target, tid: str, run: Run) -> None:
+    async def _work(self, client: str, target: Target, tid: str, run: Run) -> None:
         try:
             try:
                 result = await run()
@@ -78,7 +76,7 @@ class Callbacks:
         except Exception:  # One that goes wrong must not end the others.
             _log.exception("a callback failed %s", fields(host=target.host))
         finally:
-            self._places.release_on_behalf_of(token)
+            self._places.give_back(client)
 
     async def _deliver(self, target: Target, body: bytes) -> None:
         why = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -24,6 +25,7 @@ from sandboxd_rest.pythia import asking
 from sandboxd_rest.pythia.asking import NOTHING, SPACE
 from sandboxd_rest.pythia.models import PythiaHealth, PythiaResult, PythiaSubmission
 from sandboxd_rest.pythia.tasks import environment_of, is_resolved, output_of
+from sandboxd_rest.safety import client_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,16 +97,14 @@ class Execute:
             if asking.is_missing(error):
                 raise Refusal(missing, error.message) from error
             raise
+        client = client_label(request.peer)
+        run = partial(self._result, task, submission.input, client)
         if asynchronous:
-            await self._callbacks.begin(
-                submission.callback, task["name"], lambda: self._result(task, submission.input)
-            )
+            await self._callbacks.begin(client, submission.callback, task["name"], run)
             return NOTHING
-        return json_response(
-            await while_connected(request, lambda: self._result(task, submission.input))
-        )
+        return json_response(await while_connected(request, run))
 
-    async def _result(self, task: Mapping[str, Any], input: str) -> PythiaResult:
+    async def _result(self, task: Mapping[str, Any], input: str, client: str) -> PythiaResult:
         """Run it to its end. Raises RequestError and Refusal while the daemon takes none.
 
         Cancelled, it stops the execution.
@@ -112,7 +112,7 @@ class Execute:
         if not is_resolved(task) and not await self._resolve(task):
             text = f"there is no environment {environment_of(task)!r}"
             return PythiaResult(task["name"], "fatal", text)
-        params = {"space": SPACE, "name": task["name"], "stdin": input}
+        params = {"space": SPACE, "name": task["name"], "stdin": input, "client": client}
         try:
             begun = await self._begin(params)
         except RequestError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +22,7 @@ from sandboxd_rest.pythia.models import (
     PythiaTaskEntry,
 )
 from sandboxd_rest.safety import client_label
+from sandboxd_rest.shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,8 +52,7 @@ class Tasks:
     def __init__(self, link: Link, environments: Environments, settings: Settings) -> None:
         self._link = link
         self._environments = environments
-        self._max_uploads = settings.max_uploads
-        self._uploads: Counter[str] = Counter()
+        self._uploads = Shares(settings.max_uploads)
 
     async def entries(self, request: Request) -> Response:
         """GET /api/tasks."""
@@ -99,19 +98,14 @@ class Tasks:
 
     @contextmanager
     def _upload(self, peer: str) -> Iterator[None]:
-        """One of the places for tasks that are being made; from one address half of them, as an
-        upload may take long. Raises Refusal."""
-        most_of_one = max(1, self._max_uploads // 2)
-        if self._uploads.total() >= self._max_uploads or self._uploads[peer] >= most_of_one:
+        """One of the places for tasks that are being made. Raises Refusal."""
+        if not self._uploads.take(peer):
             text = "too many tasks are being made; try again later"
             raise Refusal(503, text, retry_after(_BUSY_S))
-        self._uploads[peer] += 1
         try:
             yield
         finally:
-            self._uploads[peer] -= 1
-            if not self._uploads[peer]:
-                del self._uploads[peer]
+            self._uploads.give_back(peer)
 
     async def _create(self, task: PythiaTaskCreation) -> None:
         # This asks the daemon, whose limits are known from then on.

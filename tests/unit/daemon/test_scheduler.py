@@ -81,6 +81,28 @@ def test_a_share_is_the_tenants_whatever_its_clients_are_called() -> None:
         queue.submit(Ticket(1, log, line="c"))
 
 
+def test_one_client_leaves_room_for_the_others_of_its_tenant() -> None:
+    log: list[Ticket] = []
+    queue = scheduler(places=1, per_tenant=8)
+    queue.submit(Ticket(0, log))
+    for _ in range(6):
+        queue.submit(Ticket(1, log, line="a"))
+    with pytest.raises(RequestError, match="this client's share of the queue is full") as caught:
+        queue.submit(Ticket(1, log, line="a"))
+    assert caught.value.code == BUSY
+    for line in ("b", "c"):
+        queue.submit(Ticket(1, log, line=line))
+    with pytest.raises(RequestError, match="your share"):
+        queue.submit(Ticket(1, log, line="d"))
+    for _ in range(8):
+        queue.submit(Ticket(2, log))  # It names none: the share is its own.
+    while queue.running:
+        queue.release(log[-1])
+    queue.submit(Ticket(0, log))
+    for _ in range(6):
+        queue.submit(Ticket(1, log, line="a"))
+
+
 def test_one_tenants_order_is_kept() -> None:
     log: list[Ticket] = []
     queue = scheduler(places=1)
