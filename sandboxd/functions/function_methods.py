@@ -56,7 +56,7 @@ async def _create(
     definitions.check_name(params.space, "space")
     named = Function(tenant=caller.tenant, space=params.space, name=params.name, kind=params.kind)
     _require(caller, "function.create", named)
-    params = await _expanded(service, params, params.kind)
+    params = await _expanded(service, caller, params, params.kind)
     definition = definitions.check(params, params.kind, complete=True)
     now = time.time_ns()
     function = Function(
@@ -78,8 +78,9 @@ async def _create(
     return shown.function(stored, full=True)
 
 
-async def _expanded(service: Functions, params: Fields, kind: Kind) -> Fields:
-    return await tasks.expand(service.state, params, kind, service.config.limits.memory_bytes)
+async def _expanded(service: Functions, caller: Principal, params: Fields, kind: Kind) -> Fields:
+    memory_bytes = service.config.limits.memory_bytes
+    return await tasks.expand(service.state, caller, params, kind, memory_bytes)
 
 
 async def _put(put: Put, uploads: tuple[Upload, ...]) -> tuple[StoredFile, ...]:
@@ -101,7 +102,7 @@ async def _update(
     old = await opened.store.function(caller.tenant, params.space, params.name)
     _require(caller, "function.update", old)
     kind = params.kind or old.kind
-    params = await _expanded(service, params, kind)
+    params = await _expanded(service, caller, params, kind)
     definition = definitions.check(params, kind, complete=kind != old.kind)
     changes: dict[str, Any] = definitions.cleared(kind) if kind != old.kind else {}
     kept = definitions.fitting(kind, old.files)

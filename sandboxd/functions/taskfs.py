@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from sandboxd.engine.memfd import sealed_memfd
+from sandboxd.functions.turns import Turns
 from sandboxd.protocol import names
 from sandboxd.protocol.errors import INTERNAL, RequestError, invalid
 from sandboxd.protocol.jobs import MAX_FILES
@@ -40,25 +41,28 @@ BOUNDS: Final = Bounds(
 )
 _OPTIONS: Final = Options(prefix="/task", any_format=True)
 _MAX_AT_ONCE: Final = 2
+_MAX_WAITING: Final = 256
+_MAX_OF_TENANT: Final = 8
 _MAX_LINKS: Final = 40
 _MAX_PATH: Final = 4095
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-_places: Final = trio.CapacityLimiter(_MAX_AT_ONCE)
+_turns: Final = Turns(_MAX_AT_ONCE, _MAX_WAITING, _MAX_OF_TENANT)
 
 Files = dict[str, tuple[bytes, int]]
 """(bytes, mode) by path."""
 
 
-async def read(state: State, archive: bytes) -> Files:
-    """The files in an archive. Raises RequestError: `invalid_argument`, which names the member
-    that is refused; `permission_denied` where nothing can be stored; `internal`.
+async def read(state: State, archive: bytes, tenant: int, line: str) -> Files:
+    """The files in an archive of this tenant's, or of the key ``line``. Raises RequestError:
+    `invalid_argument`, which names the member that is refused; `permission_denied` where nothing
+    can be stored; `busy`; `internal`.
 
     Nothing is left in the staging directory, also when it is cancelled.
     """
     state.require_writable()
-    async with _places:
+    async with _turns.turn(tenant, line):
         name = f"taskfs-{secrets.token_hex(8)}"
         try:
             return await _read(state, name, archive)

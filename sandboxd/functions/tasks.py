@@ -18,6 +18,7 @@ from sandboxd.protocol.functions import FunctionFile
 if TYPE_CHECKING:
     from typing import TypeVar
 
+    from sandboxd.functions.authorise import Principal
     from sandboxd.functions.model import Kind
     from sandboxd.protocol.functions import FunctionFields, TemplateFields
     from sandboxd.state import State
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 _PREFIX: Final = "task/"
 
 
-async def expand(state: State, params: Fields, kind: Kind, memory_bytes: int) -> Fields:
+async def expand(
+    state: State, caller: Principal, params: Fields, kind: Kind, memory_bytes: int
+) -> Fields:
     """The params with an archive's and a template's files among `files`.
 
     ``memory_bytes`` is the limit of a function that says none. Raises RequestError: what
@@ -44,7 +47,8 @@ async def expand(state: State, params: Fields, kind: Kind, memory_bytes: int) ->
         memory = (params.limits and params.limits.memory_bytes) or memory_bytes
         files += _of_template(params.template, memory)
     if params.archive is not None:
-        found = await taskfs.read(state, _bytes(params.archive))
+        key = caller.key.name if caller.key is not None else ""
+        found = await taskfs.read(state, _bytes(params.archive), caller.tenant, key)
         files += [
             FunctionFile(path=prefix + path, data=data, mode=mode)
             for path, (data, mode) in found.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from sandboxd_client import Client, RequestError
 from support import daemon as daemons
 from support import squashfs_images
 from support.archives import archive, member
+from support.raw import RawConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +58,37 @@ def test_an_archive_becomes_files(tasks: Client) -> None:
         member("bin/hello.sh", b"#!/bin/sh\necho Hello $1\n", mode=0o755))
     )  # fmt: skip
     assert tasks.call_function("archived", log=True)["log"] == b"Hello again\n"
+
+
+def test_many_archives_of_one_tenant(task_daemon: Daemon, tasks: Client) -> None:
+    """They delay another's by a few, and those that are too many are told so."""
+    packed = gzip.compress(archive(member("control", b"true"), member("data", bytes(8 << 20))))
+    tasks.health()
+    with RawConnection(task_daemon.socket, 60) as one:
+        for number in range(30):
+            one.request(
+                number, "function.create", tenant=1111, name=f"f{number}", kind="task",
+                archive=packed, check=False,
+            )  # fmt: skip
+        made, busy = [], []
+        while not busy and len(made) < 30:
+            _sort(one.message(), made, busy)
+        mine = tasks.create_function("mine", "task", archive=packed, check=False)
+        while len(made) + len(busy) < 30:
+            _sort(one.message(), made, busy)
+    assert all(error["data"]["retry_after_ns"] for error in busy)
+    assert len(made) >= 10  # Two that were unpacked, and eight that waited.
+    # Of those that waited when it came, some are after it.
+    assert sum(time_ns > mine["created_ns"] for time_ns in made) >= 3
+
+
+def _sort(message: Any, made: list[int], busy: list[dict[str, Any]]) -> None:
+    _, _, error, result = message
+    if error is None:
+        made.append(result["created_ns"])
+    else:
+        assert error["code"] == "busy", error
+        busy.append(error)
 
 
 def test_of_another_kind_they_are_where_they_say(tasks: Client) -> None:
