@@ -28,6 +28,8 @@ Answer = Outcome | ExecuteResult
 # Outcomes kept for a job.wait that may never come; those of streamed jobs, which job.exit has told.
 _KEPT_OUTCOMES: Final = 1024
 _KEPT_TOLD: Final = 64
+# Of one that is kept, besides its outputs.
+_KEPT_BYTES: Final = 2048
 
 
 class StartedJob:
@@ -70,6 +72,10 @@ class StartedJob:
             self._connection.answer(msgid, outcome)
         self._owner.ended(self)
 
+    def forget(self) -> None:
+        """Nobody can ask for it any more."""
+        self._owner.forget(self)
+
 
 class ConnectionJobs:
     """The jobs of one connection. They are cancelled when it closes."""
@@ -80,7 +86,7 @@ class ConnectionJobs:
         self.live: set[Job] = set()
         self._started: dict[str, StartedJob] = {}
         self._ended: OrderedDict[str, StartedJob] = OrderedDict()
-        self._kept_bytes = 0
+        self._share = connection.share
         self._told: deque[str] = deque()
         self._next = 1
 
@@ -174,25 +180,22 @@ class ConnectionJobs:
             self.forget(started)
             return
         self._ended[started.token] = started
-        self._kept_bytes += outcome_bytes(started.outcome)
         if started.told:
             self._told.append(started.token)
             if len(self._told) > _KEPT_TOLD:
                 oldest = self._ended.get(self._told.popleft())
                 if oldest is not None:
                     self.forget(oldest)
-        most = self.connection.server.config.max_write_buffer_bytes
-        while len(self._ended) > _KEPT_OUTCOMES or (
-            self._kept_bytes > most and len(self._ended) > 1
-        ):
+        if len(self._ended) > _KEPT_OUTCOMES:
             self.forget(next(iter(self._ended.values())))
+        self._share.keep(started, _KEPT_BYTES + outcome_bytes(started.outcome))
 
     def forget(self, started: StartedJob) -> None:
         """Nobody can ask for it any more."""
         del self._started[started.token]
         started.staged = None  # Which knows this one.
         if self._ended.pop(started.token, None) is not None:
-            self._kept_bytes -= outcome_bytes(started.outcome)
+            self._share.forget(started)
 
 
 def shaped(plan: "Plan", outcome: Outcome) -> Answer:
@@ -215,5 +218,6 @@ def outcome_bytes(outcome: Answer | None) -> int:
         return 0
     files = {} if outcome.files is msgspec.UNSET else outcome.files
     output = b"" if outcome.output is msgspec.UNSET else outcome.output
-    kept = len(outcome.stdout) + len(outcome.stderr) + len(output)
-    return kept + sum(len(data) for data in files.values())
+    result = b"" if outcome.result is msgspec.UNSET else outcome.result
+    kept = len(outcome.stdout) + len(outcome.stderr) + len(output) + len(result)
+    return kept + sum(len(name) + len(data) for name, data in files.items())

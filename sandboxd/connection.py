@@ -10,7 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
@@ -65,6 +65,7 @@ class Connection:
         self.open: set[int] = set()  # msgids not answered yet
         self.closed = False
         self.message_bytes = 0  # Of the request that is being handled.
+        self.share = server.untaken.share(peer.uid)
         self.jobs = ConnectionJobs(self, server.engine)
         self._sock = sock
         self._decoder = FrameDecoder(server.config.max_message_bytes)
@@ -86,11 +87,8 @@ class Connection:
             self._close()
 
     def _close(self) -> None:
-        self.closed = True
-        self.jobs.abandon_all()
+        self.drop()
         self.passed.close()
-        self.server.buffered -= self._buffered
-        self._out.clear()
         self._nursery = None  # Whose tasks know this connection.
         trio.lowlevel.notify_closing(self._sock)
         self.passed.closer.close((self._sock.detach(),))  # And what was passed and not received.
@@ -99,8 +97,17 @@ class Connection:
         """Close the connection from anywhere; its jobs are cancelled. Does not block."""
         self.closed = True
         self.jobs.abandon_all()
+        self._out.clear()
+        self._buffered = 0
+        self._drained.set()
+        self.share.left(self)
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
+
+    def give_up(self) -> None:
+        """Too much of its answers waits to be read."""
+        _log.warning("a client does not read its answers %s", fields(uid=self.peer.uid))
+        self.drop()
 
     def start_soon(self, call: Callable[[], Awaitable[Any]]) -> None:
         """Run a task that ends with the connection."""
@@ -243,15 +250,13 @@ class Connection:
     def _keep(self, data: memoryview) -> None:
         """Bounded: a client that does not read what it asked for loses its connection."""
         most = self.server.config.max_write_buffer_bytes
-        full = self._buffered + len(data) > most or self.server.buffered > 4 * most
-        if self._buffered > _HIGH_WATER and full:
-            _log.warning("a client does not read its answers %s", fields(uid=self.peer.uid))
-            self.drop()
+        if self._buffered > _HIGH_WATER and self._buffered + len(data) > most:
+            self.give_up()
             return
         self._out.append(data)
         self._buffered += len(data)
-        self.server.buffered += len(data)
         self._grew.set()
+        self.share.unread(self, _whole(data))
 
     async def _write(self) -> None:
         timeout_s = self.server.config.write_timeout_ns / 1e9
@@ -264,6 +269,8 @@ class Connection:
                 if scope.cancelled_caught:
                     _log.warning("a client does not read %s", fields(uid=self.peer.uid))
                     self.drop()
+                    return
+                if self.closed:  # By somebody else, when it could be written to already.
                     return
                 self._write_first()
 
@@ -278,10 +285,10 @@ class Connection:
             return
         if sent == len(data):
             self._out.popleft()
+            self.share.read(self, _whole(data))
         else:
             self._out[0] = data[sent:]
         self._buffered -= sent
-        self.server.buffered -= sent
         if self._buffered <= _LOW_WATER:
             self._drained.set()
             self._drained = trio.Event()
@@ -303,6 +310,11 @@ class Connection:
         _log.debug("connection refused %s", fields(uid=self.peer.uid, why=why))
         error = RequestError(INVALID_ARGUMENT, why)
         self.notify("error", rpc.error_map(error))
+
+
+def _whole(data: memoryview) -> int:
+    """The size of a message of which this is what has not been sent: all of it is in memory."""
+    return len(cast("bytes", data.obj))
 
 
 def _too_many(count: int) -> RequestError:

@@ -33,6 +33,7 @@ from sandboxd.protocol import rpc
 from sandboxd.protocol.errors import BUSY, INTERNAL, PERMISSION_DENIED, RequestError
 from sandboxd.protocol.models import NoParams
 from sandboxd.runtimes.catalog import Catalog
+from sandboxd.untaken import Untaken
 
 _log = logging.getLogger("sandboxd.server")
 
@@ -78,7 +79,7 @@ class Server:
         self.functions = functions
         self.looking = runtime_methods.Looking(config)
         self.stopping = False
-        self.buffered = 0
+        self.untaken = Untaken(config.max_write_buffer_bytes)
         self.connections: set[Connection] = set()
         self.methods: dict[str, Handler] = {
             "server.info": self._info,

@@ -246,6 +246,24 @@ def test_stream_nobody_reads(client: Client, daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("method", ["job.run", "job.start"])
+def test_results_that_nobody_takes(require_sandbox: None, method: str) -> None:
+    """A3: nor does it help to leave a large one on each of many connections, unread or not asked
+    for: a user has a share of the memory."""
+    count, size = 24, 8 * MIB
+    printing = {"argv": ["head", "-c", str(size), "/dev/zero"], "limits": {"output_bytes": size}}
+    with running(jobs=2, max_write_buffer_bytes=MIB) as daemon, contextlib.ExitStack() as stack:
+        asking = Client(daemon.socket)
+        stack.enter_context(asking)
+        before = host.resident_bytes(daemon.pid)
+        for _ in range(count):
+            deaf = stack.enter_context(RawConnection(daemon.socket))
+            deaf.request(1, method, **printing)
+        _await_stats(asking, lambda stats: stats["jobs"].get("ok", 0) == count)
+        assert host.resident_bytes(daemon.pid) - before < count * size // 3
+        assert asking.run(argv=["true"]).status == "ok"
+
+
+@pytest.mark.parametrize("method", ["job.run", "job.start"])
 def test_disconnect_cancels_the_job(client: Client, daemon: Daemon, method: str) -> None:
     """A4: the job of a client that goes away dies at once and its slot is free again."""
     before = invariants.running_jobs(client)

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 from engine_peer import DEADLINE_S, PATIENT_NS, Peer
-from rpc_client import ANYBODY, Client
+from rpc_client import ANYBODY, Client, Connect
 
 from sandboxd.cgroups import Groups
 from sandboxd.check import Checker, KernelCheck
@@ -23,6 +23,7 @@ from sandboxd.engine.jobs import Engine
 from sandboxd.environments.store import Environments
 from sandboxd.functions.service import Functions
 from sandboxd.packages.installed import Packages
+from sandboxd.peer import Peer as Who
 from sandboxd.runtimes.cache import Cache
 from sandboxd.runtimes.catalog import Catalog
 from sandboxd.runtimes.loader import Sources
@@ -137,6 +138,26 @@ async def connection(
     nursery.start_soon(connection.run)
     yield connection
     connection.drop()
+    await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.fixture
+async def connect(server: Server, nursery: trio.Nursery) -> AsyncIterator[Connect]:
+    """Makes connections that are served."""
+    made: list[tuple[Connection, Client]] = []
+
+    def make(uid: int) -> tuple[Connection, Client]:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        connection = Connection(server, ours, Who(uid, can_run=True, can_admin=False))
+        nursery.start_soon(connection.run)
+        made.append((connection, Client(theirs)))
+        return made[-1]
+
+    yield make
+    for connection, client in made:
+        connection.drop()
+        client.sock.close()
     await trio.testing.wait_all_tasks_blocked()
 
 

@@ -1,12 +1,13 @@
 """The client's side of a connection under test."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
 import trio
 
+from sandboxd.connection import Connection
 from sandboxd.engine.descriptors import rights
 from sandboxd.peer import Peer
 
@@ -66,3 +67,5 @@ class Client:
 
 
 ANYBODY = Peer(uid=1000, can_run=True, can_admin=False)
+# Makes a connection of the user with this id.
+Connect = Callable[[int], tuple[Connection, Client]]

@@ -10,13 +10,14 @@ import pytest
 import trio
 import trio.testing
 from engine_peer import DEADLINE_S, PATIENT_NS, Peer, spec
-from rpc_client import ANYBODY, Client
+from rpc_client import ANYBODY, Client, Connect
 from trio.testing import MockClock
 
 from sandboxd.config import Config
 from sandboxd.connection import Connection
 from sandboxd.engine import wire
 from sandboxd.engine.jobs import Engine
+from sandboxd.peer import Peer as Who
 from sandboxd.server import Server
 
 RUN = {"argv": ["prog"]}
@@ -204,7 +205,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_its_jobs_too(
     assert trio.current_time() - start == pytest.approx(30, abs=1)
     assert connection.closed
     await trio.testing.wait_all_tasks_blocked()
-    assert connection.server.buffered == 0
+    assert connection.server.untaken.bytes == 0
 
 
 async def test_the_write_buffer_is_bounded(client: Client, connection: Connection) -> None:
@@ -212,7 +213,40 @@ async def test_the_write_buffer_is_bounded(client: Client, connection: Connectio
         connection.notify("job.output", {"data": bytes(20_000)})
     assert connection.closed
     await trio.testing.wait_all_tasks_blocked()
-    assert connection.server.buffered == 0
+    assert connection.server.untaken.bytes == 0
+
+
+async def test_who_leaves_much_unread_is_dropped_and_nobody_else(
+    server: Server, connect: Connect
+) -> None:
+    """Whoever is sent something next."""
+    greedy = [connect(1000)[0] for _ in range(4)]
+    other, another = connect(1001)[0], connect(1000)[0]
+    other.notify("n", {"data": bytes(2 << 20)})
+    another.notify("n", {"data": bytes(2 << 20)})
+    for connection in greedy:  # The first message may be of any size.
+        connection.notify("n", {"data": bytes(20 << 20)})
+    for connection in (other, another):
+        connection.notify("n", {})
+        assert not connection.closed
+    assert [connection.closed for connection in greedy] == [True, True, True, False]
+    assert server.untaken.bytes < 25 << 20
+
+
+async def test_what_is_read_in_part_is_all_in_memory(
+    client: Client, connection: Connection, server: Server
+) -> None:
+    size = 4 << 20
+    connection.notify("n", {"data": bytes(size)})
+    left = size
+    while left > 1000:
+        await trio.lowlevel.wait_readable(client.sock)
+        left -= len(client.sock.recv(min(left - 1000, 65536)))
+        await trio.testing.wait_all_tasks_blocked()
+        if connection._buffered:
+            assert server.untaken.bytes > size
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.untaken.bytes == 0
 
 
 async def test_slow_but_steady_readers_get_everything(
@@ -423,9 +457,7 @@ async def test_outcomes_nobody_fetches_are_not_kept_for_ever(
         await client.call("job.start", RUN)
         peer.result((await peer.receive()).fields["job_id"], bytes(60_000), bytes(5_000))
         await trio.testing.wait_all_tasks_blocked()
-    connection.server.config = msgspec.structs.replace(
-        connection.server.config, max_write_buffer_bytes=65536 * 2
-    )
+    connection.server.untaken.most = 65536
     await client.call("job.start", RUN)
     peer.result((await peer.receive()).fields["job_id"])
     await trio.testing.wait_all_tasks_blocked()
@@ -535,8 +567,6 @@ async def test_stats(client: Client, peer: Peer) -> None:
 async def test_who_may_not_run_jobs_may_ask_how_things_are(
     client: Client, connection: Connection, peer: Peer
 ) -> None:
-    from sandboxd.peer import Peer as Who
-
     connection.peer = Who(1001, can_run=False, can_admin=False)
     for method, params in (("job.run", RUN), ("job.start", RUN), ("job.batch", {"jobs": [RUN]}),
                            ("server.check", {})):  # fmt: skip
