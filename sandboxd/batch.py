@@ -5,6 +5,7 @@ ends, so its size is not bounded by the queue's.
 """
 
 from functools import partial
+from typing import Final
 
 from sandboxd.client_jobs import outcome_bytes
 from sandboxd.connection import LATER, Connection
@@ -12,7 +13,14 @@ from sandboxd.engine.job import Job, Outcome
 from sandboxd.protocol import rpc
 from sandboxd.protocol.errors import BUSY, LIMIT_EXCEEDED, RequestError, invalid
 from sandboxd.protocol.jobs import batch_size, job_spec
-from sandboxd.protocol.models import BatchParams, BatchResult
+from sandboxd.protocol.models import BatchParams, BatchResult, Result, StagesResult
+
+# So much of a batch's results is not worth counting.
+_COUNTED_BYTES: Final = 65536
+_RESULTS: Final = (Result, StagesResult)
+_TOO_MUCH: Final = (
+    "the result is forgotten: too much waits to be read by you or asked for; run fewer jobs at once"
+)
 
 
 class Batch:
@@ -26,6 +34,7 @@ class Batch:
         self._next = 0
         self._running = 0
         self._bytes = 0
+        self._counted = 0
         self._feeding = False
 
     def feed(self) -> None:
@@ -40,6 +49,7 @@ class Batch:
         finally:
             self._feeding = False
         if self._next == len(self._raw) and not self._running:
+            self.leave()
             self._connection.answer(self._msgid, BatchResult(self._results))
 
     def _submit(self, index: int) -> bool:
@@ -74,22 +84,46 @@ class Batch:
         self._connection.jobs.live.discard(job)
         self._running -= 1
         self._results[index] = self._bounded(outcome)
+        if self._bytes > self._counted + _COUNTED_BYTES and not self._connection.closed:
+            self._count()
         if not self._connection.closed:
             self.feed()
 
     def _bounded(self, outcome: Outcome) -> object:
         """One answer carries all results, so together they have a limit."""
-        self._bytes += outcome_bytes(outcome)
+        size = outcome_bytes(outcome)
         most = self._connection.server.config.max_message_bytes
-        if self._bytes > most:
+        if self._bytes + size > most:
+            self._bytes = most
             outcome = RequestError(
                 LIMIT_EXCEEDED,
                 f"the results of the batch are more than {most} bytes; send fewer jobs at once",
                 {"maximum": most},
             )
+        else:
+            self._bytes += size
         if isinstance(outcome, RequestError):
             return {"error": rpc.error_map(outcome)}
         return outcome
+
+    def _count(self) -> None:
+        """What it keeps. That may be too much, and close the connection."""
+        self._counted = self._bytes
+        self._connection.jobs.batches.add(self)
+        self._connection.share.keep(self, self._bytes)
+
+    def forget(self) -> None:
+        """Of all that this user has not taken, the results so far are too much."""
+        error = RequestError(LIMIT_EXCEEDED, _TOO_MUCH)
+        told = {"error": rpc.error_map(error)}
+        self._results = [told if isinstance(each, _RESULTS) else each for each in self._results]
+        self._bytes = self._counted = 0
+        self._connection.share.forget(self)
+
+    def leave(self) -> None:
+        """It is over, or its connection is."""
+        self._connection.jobs.batches.discard(self)
+        self._connection.share.forget(self)
 
 
 def batch(connection: Connection, msgid: int, params: BatchParams) -> object:

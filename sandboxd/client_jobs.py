@@ -19,6 +19,7 @@ from sandboxd.protocol.models import Result, StagesResult
 from sandboxd.protocol.runtimes import ExecuteResult
 
 if TYPE_CHECKING:
+    from sandboxd.batch import Batch
     from sandboxd.connection import Connection
     from sandboxd.runtimes.plan import Plan
 
@@ -84,6 +85,7 @@ class ConnectionJobs:
         self._connection = weakref.ref(connection)  # Which owns this.
         self.engine = engine
         self.live: set[Job] = set()
+        self.batches: set[Batch] = set()
         self._started: dict[str, StartedJob] = {}
         self._ended: OrderedDict[str, StartedJob] = OrderedDict()
         self._share = connection.share
@@ -106,6 +108,8 @@ class ConnectionJobs:
         # What is kept goes now and not when the garbage collector comes, which is seldom.
         for started in list(self._started.values()):
             self.forget(started)
+        for batch in list(self.batches):
+            batch.leave()
 
     def admit(
         self,

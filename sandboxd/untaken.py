@@ -23,7 +23,7 @@ class Reader(Protocol):
 
 
 class Kept(Protocol):
-    """An outcome."""
+    """An outcome, or those of a batch so far."""
 
     def forget(self) -> None:
         """Nobody can ask for it any more. `Share.forget` is called before this returns."""
@@ -64,8 +64,9 @@ class Share:
         self._unread: dict[Reader, int] = {}
 
     def keep(self, outcome: Kept, size: int) -> None:
+        """The latest one, or what it has grown to."""
+        self._count(size - self._kept.pop(outcome, 0))
         self._kept[outcome] = size
-        self._count(size)
         self._all.bound(self)
 
     def forget(self, outcome: Kept) -> None:

@@ -1,12 +1,15 @@
 """What clients do not take: each user has a share, and a large message or outcome besides."""
 
+import os
+
 import pytest
 import trio.testing
-from engine_peer import PATIENT_NS, Peer
+from engine_peer import PATIENT_NS, Peer, helper_result
 from rpc_client import Client, Connect
 
 from sandboxd.config import Config
 from sandboxd.connection import Connection
+from sandboxd.engine import wire
 from sandboxd.server import Server
 from sandboxd.untaken import Share, Untaken
 
@@ -121,7 +124,7 @@ def test_a_user_is_known_while_somebody_is_there(all_: Untaken) -> None:
 @pytest.fixture
 def config() -> Config:
     return Config(
-        jobs=1, queue_length=40, queue_per_tenant=40, max_write_buffer_bytes=65536,
+        jobs=6, queue_length=40, queue_per_tenant=40, max_write_buffer_bytes=65536,
         helper_timeout_ns=PATIENT_NS,
     )  # fmt: skip
 
@@ -156,3 +159,49 @@ async def test_outcomes_go_with_their_connection(
     await trio.testing.wait_all_tasks_blocked()
     assert connection.closed
     assert server.untaken.bytes == 0
+
+
+async def test_results_of_batches_that_have_not_ended(
+    server: Server, peer: Peer, connect: Connect
+) -> None:
+    """Whose last job keeps the answer waiting: of the oldest, what there is is forgotten."""
+    _, client = connect(1000)
+    size = 70_000
+    batches = [client.send("job.batch", {"jobs": [RUN, RUN]}) for _ in range(6)]
+    sent = [(await peer.receive()).fields["job_id"] for _ in range(12)]
+    for job_id in sent[::2]:
+        _send_large(peer, job_id, size)
+        await trio.testing.wait_all_tasks_blocked()
+    assert size < server.untaken.bytes < 2 * 65536 + 2 * size
+    for job_id in sent[1::2]:
+        peer.result(job_id)
+    found = {}
+    for _ in batches:
+        _, msgid, _, answer = await client.message()
+        first, second = answer["results"]
+        assert second["status"] == "ok"
+        found[msgid] = first.get("status") or first["error"]["code"]
+    assert [found[msgid] for msgid in batches] == ["limit_exceeded"] * 4 + ["ok"] * 2
+    assert server.untaken.bytes == 0
+
+
+def _send_large(peer: Peer, job_id: int, size: int) -> None:
+    memory = os.memfd_create("output")
+    os.truncate(memory, size)
+    values = {"stdout_len": size, "flags": wire.RESULT_MEMFD}
+    peer.send(wire.RESULT.pack(*helper_result(job_id, **values)), (memory,))
+    os.close(memory)
+
+
+async def test_a_batch_goes_with_its_connection(
+    server: Server, peer: Peer, connect: Connect
+) -> None:
+    connection, client = connect(1000)
+    client.send("job.batch", {"jobs": [RUN, RUN]})
+    first, _ = [(await peer.receive()).fields["job_id"] for _ in range(2)]
+    _send_large(peer, first, 70_000)
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.untaken.bytes == 70_000
+    connection.drop()
+    assert server.untaken.bytes == 0
+    assert connection.jobs.batches == set()
