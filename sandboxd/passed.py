@@ -26,6 +26,9 @@ _KEEPS: Final = (
     " that you passed: no further ones are taken until whoever keeps the other end lets go"
 )
 _RETRY_NS: Final = 1_000_000_000
+# Character devices by major number (Documentation/admin-guide/devices.txt): /dev/null and its like,
+# and terminals. What others do nobody knows: Binder's, too, carry descriptors.
+_DEVICES: Final = frozenset({1, 4, 5, *range(136, 144), 188, 204, 229})
 # An ordinary file system answers at once.
 _PATIENCE_S: Final = 5.0
 
@@ -171,10 +174,12 @@ def _check(passed: PassedFds, field: str, fd: int, *, write: bool) -> None:
         raise invalid(
             field, "is of a file system that asks a server (FUSE, NFS); pass a pipe instead"
         )
-    mode = os.fstat(fd).st_mode
+    found = os.fstat(fd)
+    mode = found.st_mode
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     kinds = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISSOCK, stat.S_ISCHR)
-    if flags & os.O_PATH or not any(is_kind(mode) for is_kind in kinds):
+    strange = stat.S_ISCHR(mode) and os.major(found.st_rdev) not in _DEVICES
+    if flags & os.O_PATH or strange or not any(is_kind(mode) for is_kind in kinds):
         raise invalid(field, "must be a file, pipe, socket or terminal")
     if stat.S_ISSOCK(mode) and _family(fd) not in _FAMILIES:
         raise invalid(field, "must be no socket but an Internet one; pass a pipe instead")

@@ -163,6 +163,8 @@ class HelperLink:
             while True:
                 await trio.lowlevel.wait_readable(ctl)
                 work = self._adopt(ctl)
+                if work is None:  # It ends, as the other end of its socket is closed.
+                    continue
                 scope.cancel()
                 if self._work is not None:  # Whose death would be noticed too late.
                     self._forget()
@@ -188,11 +190,15 @@ class HelperLink:
                 raise HelperDied(_HANGS)
             await self._came.wait()
 
-    def _adopt(self, ctl: socket.socket) -> socket.socket:
+    def _adopt(self, ctl: socket.socket) -> socket.socket | None:
+        """None when there was no descriptor to be had."""
         data, ancillary, _, _ = ctl.recvmsg(_CTL_MESSAGE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         if not data:
             raise HelperDied("sandbox-helper ended; its last messages say why")
         fds = received(ancillary)
+        if len(data) == wire.RESTARTS.size and not fds:
+            _log.error("no descriptor for the socket of the helper's worker")
+            return None
         if len(data) != wire.RESTARTS.size or len(fds) != 1:
             raise HelperDied("sandbox-helper speaks another protocol: rebuild sandboxd")
         (self.starts,) = wire.RESTARTS.unpack(data)

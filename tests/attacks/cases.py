@@ -248,8 +248,14 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
         "tests/integration/test_daemon_tenants.py"
         "::test_a_flood_of_one_user_delays_another_by_one_job",
         "tests/compat/test_piston_execute.py::test_when_the_queue_is_full",
+        "tests/integration/test_functions_tasks.py::test_many_archives_of_one_tenant",
         "tests/compat/test_many_clients.py::test_many_clients_at_once",
+        "tests/compat/test_many_clients.py::test_one_client_does_not_fill_the_queue",
+        "tests/compat/test_many_clients.py::test_one_client_does_not_take_all_requests",
+        "tests/compat/test_many_clients.py::test_tasks_of_one_client_do_not_go_before_those_of_all",
         "tests/compat/test_piston_connect.py::test_sessions_are_limited",
+        "tests/compat/test_piston_connect.py::test_half_of_the_sessions_are_for_one_address",
+        "tests/compat/test_pythia_callbacks.py::test_there_are_only_so_many",
     ),
     "A7": (
         "tests/integration/test_job_start.py::test_cancel",

@@ -20,6 +20,7 @@ from sandboxd.filesystems import may_wait, waits
 from sandboxd.passed import MAX_PENDING, PassedFds, input_from, stdio_from
 from sandboxd.protocol.errors import RemoteProtocolError, RequestError
 from sandboxd.protocol.models import FdIndices
+from support.requirements import skip
 
 pytestmark = pytest.mark.usefixtures("open_descriptors")
 
@@ -165,6 +166,14 @@ def test_an_index_beyond_what_came(fds: list[int]) -> None:
     passed.close()
 
 
+def a_device() -> str:
+    """A character device that is neither a terminal nor of the kind of /dev/null."""
+    for name in ("/dev/fuse", "/dev/loop-control", "/dev/net/tun", "/dev/hwrng", "/dev/kvm"):
+        if os.access(name, os.R_OK):
+            return name
+    skip("a device that may be opened: /dev/fuse or the like")
+
+
 @pytest.mark.parametrize(
     ("opened", "field", "words"),
     [
@@ -173,6 +182,7 @@ def test_an_index_beyond_what_came(fds: list[int]) -> None:
         (lambda path: os.open("/proc/self/exe", os.O_PATH), "stdout", "file, pipe, socket"),
         (lambda path: os.eventfd(0), "stdin", "file, pipe, socket"),
         (lambda path: os.pidfd_open(os.getpid()), "stdin", "file, pipe, socket"),
+        (lambda path: os.open(a_device(), os.O_RDONLY), "stdin", "file, pipe, socket"),
         (lambda path: os.open(os.devnull, os.O_RDONLY), "stdout", "open for writing"),
         (lambda path: os.open(os.devnull, os.O_WRONLY), "stdin", "open for reading"),
     ],

@@ -68,6 +68,19 @@ async def test_another_protocol_is_fatal(
     assert "another protocol" in str(await run_to_its_end(alone))
 
 
+async def test_a_worker_whose_socket_could_not_be_received(
+    engine: Engine, keeper: tuple[Keeper, socket.socket]
+) -> None:
+    keeper[1].send(wire.RESTARTS.pack(1))  # The kernel has dropped it: there was no descriptor.
+    await trio.testing.wait_all_tasks_blocked()
+    assert not engine.link.up
+    peer = Peer(keeper[1])
+    peer.start_worker()
+    with trio.fail_after(DEADLINE_S):
+        await engine.up.wait()
+    peer.close()
+
+
 async def test_a_worker_is_up_only_after_its_hello(
     engine: Engine, keeper: tuple[Keeper, socket.socket]
 ) -> None:
