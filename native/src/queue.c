@@ -115,6 +115,12 @@ static bool warm_is_coming(const struct worker *worker, const struct sbx_job *jo
     return false;
 }
 
+/* One that is lost comes back when somebody lets it, or never. */
+static bool is_coming(const struct slot *slot) {
+    return slot->state == SLOT_EMPTY || slot->state == SLOT_BUILDING ||
+           (slot->state == SLOT_DYING && !slot->lost);
+}
+
 /* All warm slots are others': the one that was idle longest is made anew, for whoever comes next,
  * unless it was used a moment ago and is likely to be again, or one is on its way already: a job
  * that waits asks again and again. Not for a job that no warm slot would ever serve. */
@@ -122,8 +128,7 @@ static void free_warm(struct worker *worker, const struct sbx_job *job) {
     struct slot *oldest = NULL;
     for (unsigned i = 0; i < worker->slot_count; i++) {
         struct slot *slot = &worker->slot[i];
-        if (slot->for_warm && (slot->state == SLOT_EMPTY || slot->state == SLOT_BUILDING ||
-                               slot->state == SLOT_DYING || !queue_same_base(slot, job)))
+        if (slot->for_warm && (is_coming(slot) || !queue_same_base(slot, job)))
             return;
         if (slot->for_warm && slot->state == SLOT_IDLE && !slot->held_by && slot->jobs_run &&
             (!oldest || slot->idle_ns < oldest->idle_ns))
@@ -161,9 +166,7 @@ static void make_room(struct worker *worker, const struct sbx_job *job) {
 static bool expected(struct worker *worker, const struct sbx_job *job) {
     for (unsigned i = 0; i < worker->slot_count; i++) {
         const struct slot *slot = &worker->slot[i];
-        bool coming =
-            slot->state == SLOT_EMPTY || slot->state == SLOT_BUILDING || slot->state == SLOT_DYING;
-        if (coming && !slot->for_warm && queue_same_base(slot, job))
+        if (is_coming(slot) && !slot->for_warm && queue_same_base(slot, job))
             return true;
     }
     return false;

@@ -44,6 +44,21 @@ static void one_that_waits_for_another_kind_says_so(void) {
     CHECK(!worker.wanting);
 }
 
+static void nobody_waits_for_a_slot_that_is_lost(void) {
+    begin();
+    slots[0].mounts = waiting[0].job.mounts = 1;
+    slots[0].state = SLOT_DYING;
+    for (unsigned i = 1; i < SLOTS; i++)
+        slots[i].init_pidfd = -1;
+    queue_add(&worker, &waiting[0]);
+    queue_run(&worker);
+    CHECK_EQ(slots[1].mounts, 0);
+    slots[0].lost = true;
+    queue_run(&worker);
+    CHECK_EQ(slots[1].mounts, 1); /* it is made anew for this one */
+    queue_drop(&waiting[0]);
+}
+
 static void one_of_an_unknown_environment_gets_no_slot(void) {
     begin();
     int pair[2];
@@ -163,7 +178,7 @@ static void one_that_no_interpreter_serves_takes_none(void) {
     queue_drop(&waiting[0]);
 }
 
-TEST_MAIN(TEST(one_that_waits_for_another_kind_says_so),
+TEST_MAIN(TEST(one_that_waits_for_another_kind_says_so), TEST(nobody_waits_for_a_slot_that_is_lost),
           TEST(one_of_an_unknown_environment_gets_no_slot),
           TEST(a_next_stage_of_somebody_else_gets_no_slot), TEST(the_last_slot_is_not_risked),
           TEST(one_that_waits_takes_one_interpreter_only),

@@ -335,23 +335,24 @@ class Engine:
 
     def stage_ended(self, job_id: int, end: StageEnd) -> None:
         on_end = self._active.pop(job_id, None)
+        if end.helper.flags & wire.RESULT_LOST:
+            self._does_not_end(job_id)
         if self._kept:
-            self._passed_ended(job_id, end)
+            self._close_kept(job_id)
         if on_end is not None:
             on_end(end)
 
-    def _passed_ended(self, job_id: int, end: StageEnd) -> None:
+    def _does_not_end(self, job_id: int) -> None:
+        _log.error("a job was killed and does not end %s", fields(job=job_id))
         stdio = self._kept.get(job_id)
-        if stdio is not None and end.helper.flags & wire.RESULT_LOST:
-            _log.error("a job was killed and does not end %s", fields(job=job_id))
+        if stdio is not None:
             self._undead[job_id] = stdio.closer
             stdio.closer.lost += 1
-        self._close_kept(job_id)
 
     def stage_gone(self, job_id: int) -> None:
+        _log.info("a job has ended after all %s", fields(job=job_id))
         closer = self._undead.pop(job_id, None)
         if closer is not None:
-            _log.info("a job has ended after all %s", fields(job=job_id))
             closer.lost -= 1
 
     def stage_not_sent(self, job_id: int, error: OSError) -> None:
