@@ -13,7 +13,7 @@ import trio
 
 import sandboxd
 from sandboxd import config as configuration
-from sandboxd import logs, rootless, scope
+from sandboxd import heap, logs, rootless, scope
 from sandboxd.config import Config
 from sandboxd.daemon import Daemon, acquire
 from sandboxd.errors import ConfigError
@@ -38,6 +38,7 @@ examples:
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     _forget_the_starter()
+    heap.give_back_large()
     scope.enter()
     ready_fd = _take_fd("SANDBOXD_READY_FD")
     lifeline = _take_fd("SANDBOXD_LIFELINE")

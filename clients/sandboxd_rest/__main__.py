@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 
 import sandboxd
-from sandboxd import logs
+from sandboxd import heap, logs
 from sandboxd.errors import ConfigError
 from sandboxd.protocol.errors import SandboxdError
 from sandboxd_rest import config as configuration
@@ -33,6 +33,7 @@ examples:
 
 def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
+    heap.give_back_large()
     try:
         config = configuration.load(options.config, flags=_flags(options))
         logs.configure(config.log_level)
