@@ -34,6 +34,7 @@ class Batch:
         self._next = 0
         self._running = 0
         self._bytes = 0
+        self._full = False
         self._counted = 0
         self._feeding = False
 
@@ -93,8 +94,8 @@ class Batch:
         """One answer carries all results, so together they have a limit."""
         size = outcome_bytes(outcome)
         most = self._connection.server.config.max_message_bytes
-        if self._bytes + size > most:
-            self._bytes = most
+        if self._full or self._bytes + size > most:
+            self._full = True
             outcome = RequestError(
                 LIMIT_EXCEEDED,
                 f"the results of the batch are more than {most} bytes; send fewer jobs at once",

@@ -316,7 +316,7 @@ static void leave(const struct worker *worker) {
         if (worker->environment[i].id)
             (void)close(worker->environment[i].directory);
     for (unsigned i = 0; i < worker->waiting_count; i++)
-        fds_close(&worker->waiting[i].fds);
+        queue_drop(&worker->waiting[i]);
     (void)munmap(worker->waiting[0].blob, (size_t)worker->waiting_count * SBX_INLINE_BLOB);
     free(worker->dedicated);
     (void)munmap(worker->waiting, worker->waiting_count * sizeof *worker->waiting);

@@ -73,7 +73,7 @@ enum sbx_job_flag {
     SBX_JOB_NEXT_GUEST = 1 << 6, /* with HOLD: the job that continues in the slot runs as the slot's
                                     second user, who can change nothing of this one's */
     SBX_JOB_NO_LOCKS = 1 << 7,   /* locking files fails with ENOLCK (see locks.c) */
-    SBX_JOB_PASSED = 1 << 8,     /* among its descriptors are some that a client passed, and has */
+    SBX_JOB_PASSED = 1 << 8,     /* of a job to which a client passed descriptors, each program */
 };
 
 /* Bits of fd_mask; passed descriptors come in this order. sandboxd keeps its own copy of each that
@@ -122,9 +122,8 @@ enum sbx_fd {
     X(CPU, "keeping to a processor",                                                               \
       "it may have been switched off since sandboxd started; dedicated_cpus needs it")             \
     X(DESCRIPTORS, "passing descriptors",                                                          \
-      "programs that wait in the kernel for descriptors of clients, and cannot be ended, keep "    \
-      "too "                                                                                       \
-      "many sandboxes already; see 'lost' in sandboxctl status")                                   \
+      "programs that wait for what clients passed, and cannot be ended, keep too many sandboxes "  \
+      "already; see 'lost' in sandboxctl status")                                                  \
     X(INTERPRETER, "starting an interpreter that waits",                                           \
       "only warm slots need it (warm_slots in sandboxd.toml); programs are started without it")
 

@@ -76,7 +76,7 @@ bool slot_has_builder(struct worker *worker, struct slot *slot) {
  * left alone, as it may still be written. */
 void slot_lose(struct worker *worker, struct slot *slot) {
     slot->lost = true;
-    slot->deadline_ns = slot->read_ns = UINT64_MAX;
+    slot->deadline_ns = slot->read_ns = UINT64_MAX; /* so this happens once */
     slot->lost_job = slot->active ? slot->job.job_id : 0;
     worker->lost++;
     if (slot->active)
@@ -100,7 +100,8 @@ void slot_tear_down(struct worker *worker, struct slot *slot) {
     close_fd(&slot->init_pidfd);
     if (slot_has_builder(worker, slot)) {
         slot->state = SLOT_DYING;
-        slot->deadline_ns = more(clock_ns(CLOCK_MONOTONIC), SETUP_NS);
+        if (!slot->lost)
+            slot->deadline_ns = more(clock_ns(CLOCK_MONOTONIC), SETUP_NS);
         return;
     }
     if (slot->lost)
@@ -191,11 +192,13 @@ void slot_build(struct worker *worker, struct slot *slot) {
         slot->deadline_ns = clock_ns(CLOCK_MONOTONIC) + SETUP_NS;
         if (start_builder(worker, slot, ends[1]) == 0) {
             (void)close(ends[1]);
-            if (worker_watch(worker, slot->builder, EPOLLIN, FROM_BUILDER, slot) < 0)
-                slot_retire(worker, slot);    /* nobody would tell of its end */
             close_fd(&slot->mount_namespace); /* the builder has the last one now, and takes the
                                                  old mounts down when it ends */
             worker->stats.slots_made++;
+            if (worker_watch(worker, slot->builder, EPOLLIN, FROM_BUILDER, slot) < 0) {
+                fail(&fault, SBX_STEP_CLONE); /* nobody would tell of its end */
+                slot_give_up(worker, slot, fault);
+            }
             return;
         }
         fail(&fault, SBX_STEP_CLONE);

@@ -2,6 +2,10 @@
  * Jobs that wait for a slot, and which slot a job may have. sandboxd does the queueing; it sends
  * twice as many jobs as may run, so that the next one is here when a slot comes free.
  */
+#define _GNU_SOURCE
+#include <sys/socket.h>
+#include <sys/uio.h>
+
 #include "worker.h"
 
 static const uint64_t LEAST_WARM_MEMORY = 16 << 20;
@@ -14,14 +18,46 @@ struct waiting *queue_free(struct worker *worker) {
     return NULL;
 }
 
-void queue_add(struct worker *worker, struct waiting *waiting) {
-    waiting->used = true;
-    waiting->order = worker->order++;
+/* Puts what a client passed where no child of the worker gets it: a builder has copies of all
+ * descriptors until it ends, some milliseconds later, and the last one may be kept from being
+ * closed (closer.c), which then is the end of the builder, or of a slot's init. */
+static int stow(struct waiting *waiting) {
+    struct iovec part = {&(char){0}, 1};
+    int ends[2];
+    if (!(waiting->job.flags & SBX_JOB_PASSED) || !waiting->fds.count)
+        return 0;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return -1;
+    ssize_t n = message_send(ends[0], &part, 1, &waiting->fds);
+    int error = errno;
+    (void)close(ends[0]);
+    if (n < 0) {
+        (void)close(ends[1]);
+        errno = error;
+        return -1;
+    }
+    waiting->stowed_count = waiting->fds.count;
+    waiting->stowed = ends[1];
+    fds_close(&waiting->fds);
+    return 0;
 }
 
-/* Before the job is reported: until then sandboxd has its descriptors, too, so that none is closed
- * here for the last time, which could take long (closer.c). */
+/* What is there then has to be passed on or closed before anything is cloned. */
+static int take_out(struct waiting *waiting) {
+    struct iovec part = {&(char){0}, 1};
+    unsigned count = waiting->stowed_count;
+    if (!count)
+        return 0;
+    waiting->stowed_count = 0;
+    ssize_t n = message_receive(waiting->stowed, &part, 1, &waiting->fds, NULL, MSG_DONTWAIT);
+    close_fd(&waiting->stowed);
+    return n == 1 && waiting->fds.count == count ? 0 : -1;
+}
+
+/* Before the job is reported: until then sandboxd has what clients passed, too, so that none of it
+ * is closed here for the last time. Of the rest it has the other ends, and keeps nobody waiting. */
 void queue_drop(struct waiting *waiting) {
+    (void)take_out(waiting);
     fds_close(&waiting->fds);
     waiting->used = false;
 }
@@ -32,14 +68,32 @@ static void refuse(struct worker *worker, struct waiting *waiting, enum sbx_reas
     result_send_unstarted(worker, &waiting->job, reason, fault);
 }
 
-/* With descriptors that others have, too, a program may wait in the kernel for ever (life.c), and
- * its slot is lost as long. Some slot is left for jobs without. */
-static bool may_cost_the_last_slot(const struct worker *worker, const struct sbx_job *job) {
+void queue_add(struct worker *worker, struct waiting *waiting) {
+    waiting->used = true;
+    waiting->order = worker->order++;
+    waiting->stowed_count = 0;
+    if (stow(waiting) < 0)
+        refuse(worker, waiting, SBX_REASON_SETUP, (struct fault){SBX_STEP_DESCRIPTORS, errno});
+}
+
+/* A program with descriptors that its client has, too, may wait in the kernel for ever, and its
+ * slot is lost as long (life.c). Whoever has lost one gets no other with such descriptors, */
+static bool has_lost_one(const struct worker *worker, const struct sbx_job *job) {
+    for (unsigned i = 0; worker->lost && i < worker->slot_count; i++) {
+        const struct slot *slot = &worker->slot[i];
+        if (slot->lost && slot->lost_job && slot->job.tenant == job->tenant)
+            return true;
+    }
+    return false;
+}
+
+/* and the last slot is left for jobs without. */
+static bool would_risk_the_last(const struct worker *worker) {
     unsigned risked = worker->lost + 1;
-    if (!worker->lost || !(job->flags & SBX_JOB_PASSED))
-        return false;
-    for (unsigned i = 0; i < worker->slot_count; i++)
-        risked += worker->slot[i].active && worker->slot[i].job.flags & SBX_JOB_PASSED;
+    for (unsigned i = 0; i < worker->slot_count; i++) {
+        const struct slot *slot = &worker->slot[i];
+        risked += (slot->active || slot->held_by) && slot->job.flags & SBX_JOB_PASSED;
+    }
     return risked >= worker->config->slots + worker->config->spare;
 }
 
@@ -176,6 +230,12 @@ static bool expected(struct worker *worker, const struct sbx_job *job) {
 static bool try_start(struct worker *worker, struct waiting *waiting) {
     const struct sbx_job *job = &waiting->job;
     struct slot *slot;
+    const struct fault busy = {SBX_STEP_DESCRIPTORS, EBUSY};
+    bool passed = job->flags & SBX_JOB_PASSED;
+    if (passed && has_lost_one(worker, job)) {
+        refuse(worker, waiting, SBX_REASON_SETUP, busy);
+        return true;
+    }
     if (job->after) {
         slot = find_held(worker, job->after);
         if (slot && slot->state != SLOT_IDLE)
@@ -191,8 +251,10 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
         /* Never in a slot with the host's directories instead. */
         refuse(worker, waiting, SBX_REASON_SETUP, (struct fault){SBX_STEP_ROOT, ENOENT});
         return true;
-    } else if (may_cost_the_last_slot(worker, job)) {
-        refuse(worker, waiting, SBX_REASON_SETUP, (struct fault){SBX_STEP_DESCRIPTORS, EBUSY});
+    } else if (passed && would_risk_the_last(worker)) {
+        if (!worker->lost)
+            return false;
+        refuse(worker, waiting, SBX_REASON_SETUP, busy);
         return true;
     } else if (!(slot = choose(worker, job))) {
         if (wants_warm(job) && warm_is_coming(worker, job))
@@ -201,6 +263,10 @@ static bool try_start(struct worker *worker, struct waiting *waiting) {
         if (!expected(worker, job))
             make_room(worker, job);
         return false;
+    }
+    if (take_out(waiting) < 0) {
+        refuse(worker, waiting, SBX_REASON_SETUP, (struct fault){SBX_STEP_DESCRIPTORS, EMFILE});
+        return true;
     }
     slot_start(worker, slot, waiting);
     waiting->used = false;

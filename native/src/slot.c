@@ -126,7 +126,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     ready = ready && hand_over(slot, parts, &waiting->fds) == 0;
     if (!ready && !fault.step)
         fail(&fault, SBX_STEP_BLOB);
-    fds_close(&waiting->fds); /* before the report, see queue_drop() */
+    fds_close(&waiting->fds); /* before any report, see queue_drop() */
     if (!ready) {
         result_send_unstarted(worker, job, SBX_REASON_SETUP, fault);
         slot_retire(worker, slot);
@@ -414,6 +414,7 @@ uint64_t slot_next(const struct worker *worker, const struct slot *slot) {
 }
 
 uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now) {
+    bool lost = slot->lost;
     if (slot->state == SLOT_EMPTY) {
         if (!worker->stopping && build_at(worker, slot) <= now)
             slot_build(worker, slot);
@@ -425,5 +426,5 @@ uint64_t slot_due(struct worker *worker, struct slot *slot, uint64_t now) {
         if (slot->read_ns <= now)
             read_from_now(worker, slot);
     }
-    return slot_next(worker, slot);
+    return slot->lost == lost ? slot_next(worker, slot) : now; /* for who waits for its place */
 }

@@ -87,6 +87,8 @@ struct waiting {
     struct sbx_job job;
     char *blob;
     struct fds fds;
+    unsigned stowed_count; /* or so many descriptors are in this socket */
+    int stowed;
 };
 
 /* The root directory of an environment. */

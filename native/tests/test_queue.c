@@ -1,5 +1,7 @@
 #define _GNU_SOURCE
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "test.h"
@@ -107,35 +109,101 @@ static void a_next_stage_of_somebody_else_gets_no_slot(void) {
     }
 }
 
-/* Others can be kept by who passes descriptors; jobs without any never notice. */
+static struct sbx_result refused(int daemon_end) {
+    struct sbx_result result = {0};
+    CHECK_EQ(recv(daemon_end, &result, sizeof result, MSG_DONTWAIT), sizeof result);
+    CHECK_EQ(result.reason, SBX_REASON_SETUP);
+    CHECK_EQ(result.step, SBX_STEP_DESCRIPTORS);
+    return result;
+}
+
+/* Whoever passes descriptors may keep a slot for ever; jobs without any never notice. */
 static void the_last_slot_is_not_risked(void) {
+    for (int held = 0; held < 2; held++) {
+        begin();
+        int pair[2];
+        REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+        worker.sock = pair[0];
+        config.spare = 1;
+        slots[1].active = true;
+        slots[1].state = SLOT_RUNNING;
+        slots[2].active = !held;
+        slots[2].held_by = held ? 6 : 0; /* its next program is to come */
+        slots[2].state = held ? SLOT_IDLE : SLOT_RUNNING;
+        slots[1].job.flags = slots[2].job.flags = SBX_JOB_PASSED;
+        slots[1].job.tenant = slots[2].job.tenant = 1;
+        slots[3].state = SLOT_BUILDING;
+        worker.running = 1;
+        waiting[0].job = (struct sbx_job){.job_id = 7, .tenant = 2, .flags = SBX_JOB_PASSED};
+        waiting[1].job = (struct sbx_job){.job_id = 8, .tenant = 1};
+        queue_add(&worker, &waiting[0]);
+        queue_add(&worker, &waiting[1]);
+        queue_run(&worker);
+        CHECK(waiting[0].used); /* nothing is lost yet, and one of them will end */
+        worker.lost = 1;
+        queue_run(&worker);
+        CHECK(!waiting[0].used);
+        CHECK(waiting[1].used);
+        CHECK_EQ(refused(pair[1]).job_id, 7);
+        close_fd(&pair[0]);
+        close_fd(&pair[1]);
+    }
+}
+
+static void who_has_lost_a_slot_risks_no_other(void) {
     begin();
     int pair[2];
     REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
     worker.sock = pair[0];
-    config.spare = 2;
-    slots[1].active = slots[2].active = true;
-    slots[1].state = slots[2].state = SLOT_RUNNING;
-    slots[1].job.flags = slots[2].job.flags = SBX_JOB_PASSED;
-    slots[3].state = SLOT_BUILDING;
-    worker.running = 1;
-    waiting[0].job = (struct sbx_job){.job_id = 7, .flags = SBX_JOB_PASSED};
-    waiting[1].job = (struct sbx_job){.job_id = 8};
-    queue_add(&worker, &waiting[0]);
-    queue_add(&worker, &waiting[1]);
-    queue_run(&worker);
-    CHECK(waiting[0].used); /* nothing is lost yet */
+    config.spare = 4;
+    for (unsigned i = 1; i < SLOTS; i++)
+        slots[i].state = SLOT_BUILDING;
+    slots[0].lost = true;
+    slots[0].lost_job = 5;
+    slots[0].job.tenant = 1;
     worker.lost = 1;
+    for (unsigned i = 0; i < WAITING; i++) {
+        waiting[i].job =
+            (struct sbx_job){.job_id = 7 + i, .after = 0, .tenant = 1 + i, .flags = SBX_JOB_PASSED};
+        queue_add(&worker, &waiting[i]);
+    }
     queue_run(&worker);
     CHECK(!waiting[0].used);
-    CHECK(waiting[1].used);
-    struct sbx_result result = {0};
-    CHECK_EQ(recv(pair[1], &result, sizeof result, MSG_DONTWAIT), sizeof result);
-    CHECK_EQ(result.job_id, 7);
-    CHECK_EQ(result.reason, SBX_REASON_SETUP);
-    CHECK_EQ(result.step, SBX_STEP_DESCRIPTORS);
+    CHECK(waiting[1].used); /* another's */
+    CHECK_EQ(refused(pair[1]).job_id, 7);
     close_fd(&pair[0]);
     close_fd(&pair[1]);
+}
+
+static unsigned count_copies(ino_t inode) {
+    unsigned copies = 0;
+    struct stat st;
+    for (int fd = 0; fd < 64; fd++)
+        copies += fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) && st.st_ino == inode;
+    return copies;
+}
+
+/* A builder, a fork, would have it until it ends. */
+static void what_a_client_passed_is_no_descriptor_while_its_job_waits(void) {
+    for (int passed = 0; passed < 2; passed++) {
+        begin();
+        int ends[2];
+        struct stat st;
+        REQUIRE(pipe2(ends, O_CLOEXEC) == 0 && fstat(ends[0], &st) == 0);
+        for (unsigned i = 0; i < SLOTS; i++)
+            slots[i].state = SLOT_BUILDING;
+        waiting[0].job = (struct sbx_job){.job_id = 7, .flags = passed ? SBX_JOB_PASSED : 0};
+        waiting[0].fds = (struct fds){1, {dup(ends[0])}};
+        queue_add(&worker, &waiting[0]);
+        CHECK_EQ(count_copies(st.st_ino), passed ? 2 : 3);
+        close_fd(&ends[0]);
+        CHECK_EQ(write(ends[1], "x", 1), 1); /* it is there all the same */
+        queue_drop(&waiting[0]);
+        (void)signal(SIGPIPE, SIG_IGN);
+        CHECK_EQ(write(ends[1], "x", 1), -1);
+        CHECK_EQ(count_copies(st.st_ino), 1);
+        close_fd(&ends[1]);
+    }
 }
 
 /* Of a tenant's warm slots; all but the first slot are such, and have served tenant 1. */
@@ -181,5 +249,7 @@ static void one_that_no_interpreter_serves_takes_none(void) {
 TEST_MAIN(TEST(one_that_waits_for_another_kind_says_so), TEST(nobody_waits_for_a_slot_that_is_lost),
           TEST(one_of_an_unknown_environment_gets_no_slot),
           TEST(a_next_stage_of_somebody_else_gets_no_slot), TEST(the_last_slot_is_not_risked),
+          TEST(who_has_lost_a_slot_risks_no_other),
+          TEST(what_a_client_passed_is_no_descriptor_while_its_job_waits),
           TEST(one_that_waits_takes_one_interpreter_only),
           TEST(one_that_no_interpreter_serves_takes_none))

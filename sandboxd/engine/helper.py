@@ -196,12 +196,12 @@ class HelperLink:
         if not data:
             raise HelperDied("sandbox-helper ended; its last messages say why")
         fds = received(ancillary)
-        if len(data) == wire.RESTARTS.size and not fds:
-            _log.error("no descriptor for the socket of the helper's worker")
-            return None
-        if len(data) != wire.RESTARTS.size or len(fds) != 1:
+        if len(data) != wire.RESTARTS.size or len(fds) > 1:
             raise HelperDied("sandbox-helper speaks another protocol: rebuild sandboxd")
         (self.starts,) = wire.RESTARTS.unpack(data)
+        if not fds:
+            _log.error("no descriptor for the socket of the helper's worker")
+            return None
         work = socket.socket(fileno=fds[0])
         work.setblocking(False)
         return work

@@ -223,6 +223,8 @@ class Engine:
             stdio, job.stdio = job.stdio, NO_STDIO
         spec = job.spec
         flags |= job.flags
+        if stdio.passed or job.stdio.passed:
+            flags |= wire.JOB_PASSED
         if spec.loopback:
             flags |= wire.JOB_LOOPBACK
         if spec.output:
@@ -250,7 +252,6 @@ class Engine:
             mask, fds, blob = _descriptors(stdio, blob, big)
             if stdio.passed:
                 self._kept[job_id] = stdio
-                flags |= wire.JOB_PASSED
         place = (job.tenant, spec.partition, job.mode, job.mounts)
         values = (flags, job_id, after, *place, mask, len(blob), root, stage.umask)
         header = wire.JOB.pack(wire.MSG_JOB, *values, *astuple(limits), 0)

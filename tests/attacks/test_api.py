@@ -705,6 +705,25 @@ def test_programs_that_a_passed_pipe_keeps_from_ending(client: Client) -> None:
     os.close(reader)
 
 
+def test_stages_that_a_passed_pipe_keeps_from_ending(client: Client) -> None:
+    """A3: nor are there ever enough of them to take all sandboxes, by jobs of two stages either."""
+    reader, writer = os.pipe()
+    limits = {"wall_time_ns": SECOND // 5}
+    stuck: dict[str, Any] = {"argv": ["cat"], "limits": limits, "compile": {"argv": ["true"]}}
+    with HeldPage(most_s=60) as page:
+        page.written_to(writer)
+        attacks = [client.start(**stuck, fds={"stdin": reader}) for _ in range(8)]
+        ends = [attack.wait() for attack in attacks]
+        found = {(end.run or end.compile).status for end in ends}
+        assert found == {"wall_time_limit", "internal_error"}
+        for _ in range(20):
+            assert client.run(argv=["true"], mode="fresh").status == "ok"
+    os.close(writer)
+    while client.stats()["slots"]["lost"]:
+        time.sleep(0.01)
+    os.close(reader)
+
+
 # Sends its own stdout away by the descriptor it has, as many a client's would be.
 SEND_AWAY = """
 import array, os, socket, sys
