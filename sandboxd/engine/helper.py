@@ -277,7 +277,9 @@ class HelperLink:
                     self._take(work, self._view[:size], fds)
                 finally:
                     close_all(fds)
-                if not expecting():  # Asking the kernel once more would be in vain.
+                # Asking the kernel once more would be in vain; or it was a large result, which is
+                # still in the hands of tasks of those who lost their connection by it.
+                if fds or not expecting():
                     break
 
     def _take(self, work: socket.socket, message: memoryview, fds: Sequence[int]) -> None:
