@@ -81,7 +81,12 @@ def _snapshot(daemon: "Daemon", client: "Client") -> Snapshot:
     while not _at_rest(client):
         assert time.monotonic() < deadline, f"slots were not made again: {client.stats()['slots']}"
         time.sleep(0.01)
-    return Snapshot.take(daemon)
+    while True:
+        try:
+            return Snapshot.take(daemon)
+        except OSError:  # A process has ended meanwhile: of a ready slot it may be the builder.
+            if time.monotonic() > deadline:
+                raise
 
 
 def settle_as(before: Snapshot, daemon: "Daemon", client: "Client") -> None:
