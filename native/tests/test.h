@@ -15,6 +15,7 @@ struct test {
 };
 
 static int test_failures;
+static const char *test_skipped; /* why */
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
@@ -45,6 +46,15 @@ static int test_failures;
         }                                                                                          \
     } while (0)
 
+/* What this machine cannot show; in a test's own function. */
+#define SKIP_UNLESS(condition)                                                                     \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            test_skipped = ": needs " #condition;                                                  \
+            return;                                                                                \
+        }                                                                                          \
+    } while (0)
+
 #define TEST(function) {#function, function}
 
 #define TEST_MAIN(...)                                                                             \
@@ -52,8 +62,13 @@ static int test_failures;
         static const struct test tests[] = {__VA_ARGS__};                                          \
         for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {                                \
             int before = test_failures;                                                            \
+            test_skipped = NULL;                                                                   \
             tests[i].run();                                                                        \
-            printf("%s %s\n", test_failures == before ? "ok    " : "FAILED", tests[i].name);       \
+            printf("%s %s%s\n",                                                                    \
+                   test_failures != before ? "FAILED"                                              \
+                   : test_skipped          ? "skip  "                                              \
+                                           : "ok    ",                                             \
+                   tests[i].name, test_skipped ? test_skipped : "");                               \
             fflush(stdout);                                                                        \
         }                                                                                          \
         return test_failures != 0;                                                                 \

@@ -699,8 +699,7 @@ def test_programs_that_a_passed_pipe_keeps_from_ending(client: Client) -> None:
             client.run(argv=["cat"], fds={"stdin": reader})
         assert refused.value.code == "busy"
     os.close(writer)
-    while client.stats()["slots"]["lost"]:
-        time.sleep(0.01)
+    _await_stats(client, lambda stats: not stats["slots"]["lost"])
     assert client.run(argv=["cat"], fds={"stdin": reader}).stdout.strip(b"\0") == b""
     os.close(reader)
 
@@ -719,8 +718,7 @@ def test_stages_that_a_passed_pipe_keeps_from_ending(client: Client) -> None:
         for _ in range(20):
             assert client.run(argv=["true"], mode="fresh").status == "ok"
     os.close(writer)
-    while client.stats()["slots"]["lost"]:
-        time.sleep(0.01)
+    _await_stats(client, lambda stats: not stats["slots"]["lost"])
     os.close(reader)
 
 

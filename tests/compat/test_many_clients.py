@@ -162,8 +162,10 @@ def test_one_client_does_not_fill_the_queue(require_sandbox: None) -> None:
         with flooded(gateway, "/api/v2/execute", ENDLESS, 12) as flood:
             flood.wait(12 - 2 - 6)
             other.start()
+            deadline = time.monotonic() + 30
             while client.stats()["queue"]["waiting"] != 7:
                 assert not answers
+                assert time.monotonic() < deadline, client.stats()
                 time.sleep(0.01)
         other.join()
         assert answers[0].json["run"]["stdout"] == "in turn\n"

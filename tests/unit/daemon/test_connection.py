@@ -363,30 +363,21 @@ async def test_an_end_that_cannot_be_told(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def test_a_lost_job_that_cannot_be_told(
-    client: Client, server: Server, peer: Peer, nursery: trio.Nursery
-) -> None:
+async def test_a_lost_job_that_cannot_be_told(client: Client, peer: Peer, connect: Connect) -> None:
     """The others the worker had are told, and the next worker serves."""
     token = (await client.call("job.start", RUN))["job"]
     client.send("job.wait", {"job": token})
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    other = Connection(server, ours, ANYBODY)
-    with theirs:
-        nursery.start_soon(other.run)
-        second = Client(theirs)
-        msgid = second.send("job.run", RUN)
-        for _ in range(2):
-            await peer.receive()
-        client.sock.shutdown(socket.SHUT_RD)
-        peer.die()
-        assert (await second.answer(msgid))["status"] == "internal_error"
-        peer.start_worker()
-        msgid = second.send("job.run", RUN)
-        peer.result((await peer.receive()).fields["job_id"])
-        assert (await second.answer(msgid))["status"] == "ok"
-        other.drop()
-        await trio.testing.wait_all_tasks_blocked()
+    _, second = connect(ANYBODY.uid)
+    msgid = second.send("job.run", RUN)
+    for _ in range(2):
+        await peer.receive()
+    client.sock.shutdown(socket.SHUT_RD)
+    peer.die()
+    assert (await second.answer(msgid))["status"] == "internal_error"
+    peer.start_worker()
+    msgid = second.send("job.run", RUN)
+    peer.result((await peer.receive()).fields["job_id"])
+    assert (await second.answer(msgid))["status"] == "ok"
 
 
 async def test_a_mistake_of_ours_spoils_one_lost_job(engine: Engine, peer: Peer) -> None:
@@ -435,19 +426,12 @@ async def test_signal(client: Client, peer: Peer) -> None:
 
 
 async def test_tokens_are_worth_nothing_on_another_connection(
-    client: Client, server: Server, peer: Peer, nursery: trio.Nursery
+    client: Client, peer: Peer, connect: Connect
 ) -> None:
     token = (await client.call("job.start", RUN))["job"]
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    other = Connection(server, ours, ANYBODY)
-    with theirs:
-        nursery.start_soon(other.run)
-        stranger = Client(theirs)
-        for method in ("job.wait", "job.cancel", "job.close_stdin"):
-            assert (await stranger.refused(method, {"job": token}))["code"] == "not_found"
-        other.drop()
-        await trio.testing.wait_all_tasks_blocked()
+    _, stranger = connect(ANYBODY.uid)
+    for method in ("job.wait", "job.cancel", "job.close_stdin"):
+        assert (await stranger.refused(method, {"job": token}))["code"] == "not_found"
 
 
 async def test_outcomes_nobody_fetches_are_not_kept_for_ever(

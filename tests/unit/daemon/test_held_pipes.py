@@ -357,20 +357,25 @@ async def test_passed_descriptors_that_were_not_received(
     assert os.read(reader, 10) == b""
 
 
-async def test_many_that_cannot_be_closed(
-    page: HeldPage,
-    client: Client,
-    connection: Connection,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """They are counted, and no further ones are taken while there are too many."""
+@pytest.fixture
+def too_many(page: HeldPage, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """As many ends as a user may have that cannot be closed; the test closes them."""
     monkeypatch.setattr(aside, "MAX_UNCLOSED", 3)
     monkeypatch.setattr(passed_fds, "_PATIENCE_S", 0.05)
     reader, writer = os.pipe()
     os.write(writer, b"one")
     copies = [os.open(f"/proc/self/fd/{writer}", os.O_WRONLY) for _ in range(3)]
     page.read_from(reader)
-    for copy in copies:
+    yield copies
+    os.close(writer)
+    os.close(reader)
+
+
+async def test_many_that_cannot_be_closed(
+    page: HeldPage, too_many: list[int], client: Client, connection: Connection
+) -> None:
+    """They are counted, and no further ones are taken while there are too many."""
+    for copy in too_many:
         client.send("server.info", fds=[copy])
         os.close(copy)
         await client.message()
@@ -380,8 +385,6 @@ async def test_many_that_cannot_be_closed(
     assert await client.message() is None
     page.release()
     await until(lambda: not connection.passed.closer.full)
-    os.close(writer)
-    os.close(reader)
 
 
 async def test_room_is_made_when_they_are_closed(
@@ -405,20 +408,10 @@ async def test_room_is_made_when_they_are_closed(
 
 
 async def test_what_the_helper_had_is_closed_here_last(
-    page: HeldPage,
-    client: Client,
-    connection: Connection,
-    peer: Peer,
-    monkeypatch: pytest.MonkeyPatch,
+    page: HeldPage, too_many: list[int], client: Client, connection: Connection, peer: Peer
 ) -> None:
     """The helper's close does not wait then, and those that do are counted for who passed them."""
-    monkeypatch.setattr(aside, "MAX_UNCLOSED", 3)
-    monkeypatch.setattr(passed_fds, "_PATIENCE_S", 0.05)
-    reader, writer = os.pipe()
-    os.write(writer, b"one")
-    copies = [os.open(f"/proc/self/fd/{writer}", os.O_WRONLY) for _ in range(3)]
-    page.read_from(reader)
-    for copy in copies:
+    for copy in too_many:
         msgid = client.send("job.run", {"argv": ["x"], "fds": {"stdout": 0}}, [copy])
         os.close(copy)
         message = await peer.receive()
@@ -431,8 +424,6 @@ async def test_what_the_helper_had_is_closed_here_last(
     assert (await client.message())[2][0]["message"].startswith("too many descriptors")
     page.release()
     await until(lambda: not connection.passed.closer.full)
-    os.close(writer)
-    os.close(reader)
 
 
 async def test_what_a_client_passed_that_has_gone(
