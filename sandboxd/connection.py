@@ -224,6 +224,8 @@ class Connection:
             return
         if isinstance(outcome, RequestError):
             self.send(rpc.encode_error(msgid, outcome))
+        elif rpc.is_large(outcome):
+            self._send_large(rpc.encode_large(msgid, outcome))
         else:
             self.send(rpc.encode_response(msgid, outcome))
 
@@ -247,11 +249,25 @@ class Connection:
         else:
             self._keep(memoryview(data))
 
+    def _send_large(self, parts: list[bytes]) -> None:
+        """One message. The first part is a few bytes: the writer has nearly all to do anyway."""
+        if self._has_room(sum(map(len, parts))):
+            for part in parts:
+                self._append(memoryview(part))
+
     def _keep(self, data: memoryview) -> None:
+        if self._has_room(len(data)):
+            self._append(data)
+
+    def _has_room(self, size: int) -> bool:
         """Bounded: a client that does not read what it asked for loses its connection."""
         most = self.server.config.max_write_buffer_bytes
-        if self._buffered > _HIGH_WATER and self._buffered + len(data) > most:
+        if self._buffered > _HIGH_WATER and self._buffered + size > most:
             self.give_up()
+        return not self.closed
+
+    def _append(self, data: memoryview) -> None:
+        if self.closed:  # By what came before it: too much is unread.
             return
         self._out.append(data)
         self._buffered += len(data)

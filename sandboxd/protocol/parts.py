@@ -1,0 +1,88 @@
+"""A message with much in it, as parts that need not be copied together.
+
+An answer of 100 MiB that is encoded as one piece takes the event loop some 100 ms, for the copies
+and for memory that has to be made. Here only what is small is encoded; each large value stays the
+object it is, between its neighbours.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Copying less costs less than to go through the message.
+LARGE_BYTES: Final = 512 * 1024
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def has_large(value: object) -> bool:
+    """Whether there is a large value in a message, or in a part of one."""
+    if isinstance(value, bytes):
+        return len(value) > LARGE_BYTES
+    if isinstance(value, Struct):
+        return any(has_large(getattr(value, field)) for field in value.__struct_fields__)
+    if isinstance(value, dict):
+        return any(map(has_large, value.values()))
+    return isinstance(value, list | tuple) and any(map(has_large, value))
+
+
+def encode(message: object) -> list[bytes]:
+    """``message`` as MessagePack, in parts."""
+    parts = _Parts()
+    parts.add(message)
+    return parts.end()
+
+
+class _Parts:
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._small = bytearray()
+
+    def add(self, value: object) -> None:
+        if not has_large(value):
+            self._small += _encode(value)
+        elif isinstance(value, bytes):
+            self._small += struct.pack(">BI", 0xC6, len(value))
+            self._parts += (bytes(self._small), value)
+            self._small.clear()
+        elif isinstance(value, Struct):
+            self._add_map(_fields(value))
+        elif isinstance(value, dict):
+            self._add_map(value)
+        elif isinstance(value, list | tuple):
+            self._small += _head(0x90, 0xDC, len(value))
+            for each in value:
+                self.add(each)
+
+    def _add_map(self, value: Mapping[Any, object]) -> None:
+        self._small += _head(0x80, 0xDE, len(value))
+        for key, each in value.items():
+            self._small += _encode(key)
+            self.add(each)
+
+    def end(self) -> list[bytes]:
+        if self._small:
+            self._parts.append(bytes(self._small))
+        return self._parts
+
+
+def _fields(value: Struct) -> dict[str, object]:
+    """Of the models that have large values; they have no other options (`msgspec.Struct`)."""
+    found = msgspec.structs.asdict(value)
+    return {key: each for key, each in found.items() if each is not msgspec.UNSET}
+
+
+def _head(few: int, many: int, count: int) -> bytes:
+    """Of an array or a map: the format's fixed form, that of 16 bits, and that of 32."""
+    if count < 16:
+        return bytes((few | count,))
+    if count < 1 << 16:
+        return struct.pack(">BH", many, count)
+    return struct.pack(">BI", many + 1, count)

@@ -1,0 +1,71 @@
+"""Messages in parts say the same, and large values are not copied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from sandboxd.protocol import parts, rpc
+from sandboxd.protocol.functions import CallResult, OutputResult
+from sandboxd.protocol.models import BatchResult, Result, StagesResult
+from sandboxd.protocol.runtimes import ExecuteResult
+
+LARGE = bytes(parts.LARGE_BYTES + 1)
+SMALL = bytes(parts.LARGE_BYTES)
+WITH = Result("ok", stdout=LARGE, stderr=b"some", output=UNSET)
+WITHOUT = Result("ok", stdout=SMALL, files={"a": b"", b"\xff": b"x"})
+ANSWERS = [
+    WITH,
+    Result("ok", stderr=LARGE, files_truncated=False),
+    Result("ok", output=LARGE),
+    Result("ok", files={"a": b"x", b"\xff": LARGE}),
+    Result("ok", result=LARGE, result_truncated=True),
+    StagesResult(WITHOUT, WITH),
+    ExecuteResult("c", "1", WITH),
+    ExecuteResult("c", "1", WITHOUT, WITH),
+    BatchResult([WITHOUT, {"error": {"code": "busy", "data": {}}}, WITH, *[WITHOUT] * 20]),
+    CallResult("ended", "ok", log=LARGE),
+    OutputResult("f", "out.txt", LARGE),
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_answers_are_the_same_in_parts(answer: object) -> None:
+    assert rpc.is_large(answer)
+    made = rpc.encode_large(7, answer)
+    decode = msgspec.msgpack.decode  # Of some maps, msgspec writes longer heads than need be.
+    assert decode(b"".join(made)) == decode(rpc.encode_response(7, answer))
+    assert any(part is LARGE for part in made)
+
+
+@pytest.mark.parametrize(
+    "answer", [WITHOUT, StagesResult(WITHOUT), BatchResult([WITHOUT]), {"data": LARGE}, None]
+)
+def test_other_answers_are_not_large(answer: object) -> None:
+    assert not rpc.is_large(answer)
+
+
+_leaves = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary()
+_values = st.recursive(
+    _leaves | st.just(LARGE),
+    lambda inner: (
+        st.lists(inner, max_size=40) | st.dictionaries(st.text() | st.binary(), inner, max_size=40)
+    ),
+    max_leaves=60,
+)
+
+
+@given(_values)
+def test_any_message_is_the_same_in_parts(value: Any) -> None:
+    assert b"".join(parts.encode(value)) == msgspec.msgpack.encode(value)
+
+
+@pytest.mark.parametrize("count", [15, 16, 65535, 65536])
+def test_heads_of_long_arrays_and_maps(count: int) -> None:
+    for value in ([LARGE, *[0] * (count - 1)], {**dict.fromkeys(range(count - 1)), "x": LARGE}):
+        assert b"".join(parts.encode(value)) == msgspec.msgpack.encode(value)
