@@ -308,9 +308,7 @@ static void leave(const struct worker *worker) {
         close_fd(&slot->shared_fd);
         close_fd(&slot->mount_namespace);
         (void)munmap(slot->shared, sizeof *slot->shared);
-        for (int stream = 0; stream < 2; stream++)
-            (void)munmap(slot->output.data[stream], worker->config->output_max);
-        (void)munmap(slot->output.segment, SBX_MAX_SEGMENTS * sizeof *slot->output.segment);
+        output_free(&slot->output);
     }
     for (unsigned i = 0; i < SBX_MAX_ROOTS; i++)
         if (worker->environment[i].id)

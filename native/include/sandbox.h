@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-    SBX_ABI = 6,
+    SBX_ABI = 7,
     /* Largest blob that rides in the message itself; a larger one comes as a memfd. */
     SBX_INLINE_BLOB = 65536,
     /* Largest output (stdout + stderr + segments) in the result message; else a memfd. */
@@ -180,7 +180,8 @@ enum sbx_memory_source {
 enum sbx_result_flag {
     SBX_RESULT_STDOUT_TRUNCATED = 1 << 0,
     SBX_RESULT_STDERR_TRUNCATED = 1 << 1,
-    SBX_RESULT_MEMFD = 1 << 2, /* the payload is in the descriptor that came with the message */
+    SBX_RESULT_MEMFD = 1 << 2, /* the payload is in the descriptor that came with the message:
+                                  stdout at 0, stderr at stride, segments at 2 * stride */
     SBX_RESULT_HELD = 1 << 3,  /* the slot is held; send a job with after, or RELEASE */
     SBX_RESULT_LOST = 1 << 4,  /* killed, but something of it waits in the kernel and does not die;
                                   SBX_MSG_GONE tells when it has. Its output is not known */
@@ -198,6 +199,7 @@ struct sbx_result {
     uint64_t memory_peak_bytes; /* as the counter says */
     uint64_t stdout_len;
     uint64_t stderr_len;
+    uint64_t stride;
     int32_t exit_code; /* when reason is EXITED */
     int32_t signal;    /* when reason is SIGNALED */
     uint32_t step;     /* enum sbx_step, when reason is SETUP */

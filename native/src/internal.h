@@ -385,14 +385,16 @@ void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct u
 /* ---- output.c: what a job printed ---- */
 
 struct output {
-    char *data[2]; /* stdout, stderr: regions of output_max bytes, touched as far as used */
+    int fd;          /* a memfd of both regions; SBX_RESULT_MEMFD says how */
+    uint64_t stride; /* bytes of a region: output_max, in whole pages */
+    char *data[2];   /* stdout, stderr: touched as far as used */
     uint64_t len[2];
     uint64_t cap;
     bool nowait; /* pipes of this kernel know RWF_NOWAIT */
     bool truncated[2];
     bool ordered;
-    uint32_t *segment;
     uint32_t segments;
+    uint32_t segment[SBX_MAX_SEGMENTS];
 };
 
 int output_init(struct output *output, uint64_t output_max);
@@ -400,7 +402,11 @@ void output_begin(struct output *output, uint64_t cap, bool ordered);
 /* Reads what is there, but no more than about `most`. Returns false once more came than the cap
  * allows. */
 bool output_read(struct output *output, unsigned stream, int fd, uint64_t most);
+/* The memfd with what came, which is the caller's now; the output is empty. -1, and all is as it
+ * was, where no other can be had. */
+int output_give_away(struct output *output);
 void output_end(struct output *output);
+void output_free(struct output *output);
 
 /* ---- worker.c ---- */
 

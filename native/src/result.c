@@ -1,7 +1,5 @@
 /* The one report of each job: why it ended, what it used, what it printed. */
 #define _GNU_SOURCE
-#include <linux/memfd.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 
 #include "worker.h"
@@ -77,39 +75,27 @@ static void decide(struct slot *slot, struct sbx_result *ret) {
         ret->reason = ret->signal ? SBX_REASON_SIGNALED : SBX_REASON_EXITED;
 }
 
-/* A payload too large for one message travels in a memfd. */
-static int to_memfd(const struct payload *payload) {
-    autoclose int fd = memfd_create("output", MFD_CLOEXEC);
-    for (int i = 1; fd >= 0 && i < 4; i++) {
-        const char *at = payload->part[i].iov_base;
-        for (size_t left = payload->part[i].iov_len; left;) {
-            ssize_t n = write(fd, at, left);
-            if (n <= 0)
-                return -1;
-            at += n;
-            left -= (size_t)n;
-        }
-    }
-    return take_fd(&fd);
-}
-
-static void send_payload(struct worker *worker, struct sbx_result *result,
-                         const struct payload *payload) {
+static void send_payload(struct worker *worker, struct output *output, struct sbx_result *result) {
+    const struct payload payload = {{{result, sizeof *result},
+                                     {output->data[0], result->stdout_len},
+                                     {output->data[1], result->stderr_len},
+                                     {output->segment, result->segments * sizeof(uint32_t)}}};
     struct fds fds = {0};
     size_t parts = 4;
     uint64_t bytes = result->stdout_len + result->stderr_len + result->segments * sizeof(uint32_t);
     if (bytes > SBX_INLINE_OUTPUT) {
         parts = 1;
-        fds.fd[0] = to_memfd(payload);
+        fds.fd[0] = output_give_away(output);
         fds.count = fds.fd[0] >= 0;
         result->flags |= SBX_RESULT_MEMFD;
+        result->stride = output->stride;
         if (!fds.count) { /* no memory on the host for what was printed */
             result->reason = SBX_REASON_HELPER;
             result->flags &= ~(uint32_t)SBX_RESULT_MEMFD;
             result->stdout_len = result->stderr_len = result->segments = 0;
         }
     }
-    worker_send(worker, payload->part, parts, &fds);
+    worker_send(worker, payload.part, parts, &fds);
     fds_close(&fds);
 }
 
@@ -134,11 +120,7 @@ enum sbx_reason result_send(struct worker *worker, struct slot *slot, const stru
     if (slot->held_by == slot->job.job_id)
         result.flags |= SBX_RESULT_HELD;
     struct output *output = &slot->output;
-    struct payload payload = {{{&result, sizeof result},
-                               {output->data[0], result.stdout_len},
-                               {output->data[1], result.stderr_len},
-                               {output->segment, result.segments * sizeof(uint32_t)}}};
-    send_payload(worker, &result, &payload);
+    send_payload(worker, output, &result);
     output_end(output);
     job_over(worker, slot);
     if (!(result.flags & SBX_RESULT_HELD))

@@ -1,6 +1,7 @@
 /* What a job printed: exact caps, the order of arrival, and messages with descriptors. */
 #define _GNU_SOURCE
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -122,6 +123,69 @@ static void more_changes_than_are_recorded_do_no_harm(void) {
     close_fd(&ends[1]);
 }
 
+/* Whoever gets it sees what came, and nothing of what comes later. */
+static void output_that_is_given_away_is_whole_and_alone(void) {
+    const char byte[] = {'x', 'y'};
+    struct output output;
+    int ends[2];
+    uint32_t order[2];
+    REQUIRE(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    REQUIRE(output_init(&output, 5000) == 0);
+    int first = output.fd;
+    output_begin(&output, 5000, true);
+    for (unsigned i = 0; i < 2; i++) {
+        print(ends[1], byte[i], 200);
+        CHECK(output_read(&output, i, ends[0], UINT64_MAX));
+    }
+    int fd = output_give_away(&output);
+    REQUIRE(fd == first && output.fd >= 0 && output.fd != fd);
+    REQUIRE(output.stride >= 5000);
+    output_end(&output);
+    output_begin(&output, 5000, false);
+    print(ends[1], 'z', 250);
+    CHECK(output_read(&output, 0, ends[0], UINT64_MAX));
+    CHECK(output.data[0][249] == 'z' && output.data[0][250] == 0);
+    for (unsigned i = 0; i < 2; i++) {
+        char data[201] = {0};
+        CHECK_EQ(pread(fd, data, sizeof data, (off_t)(i * output.stride)), sizeof data);
+        CHECK(data[0] == byte[i] && data[199] == byte[i] && data[200] == 0);
+    }
+    CHECK_EQ(pread(fd, order, sizeof order, (off_t)(2 * output.stride)), sizeof order);
+    CHECK(order[0] == 200 && order[1] == (1u << 31 | 200));
+    close_fd(&fd);
+    output_free(&output);
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
+}
+
+static void output_that_nobody_can_be_given_stays(void) {
+    struct output output;
+    struct rlimit before;
+    REQUIRE(output_init(&output, 4096) == 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
+    const struct rlimit none = {0, before.rlim_max};
+    output_begin(&output, 4096, false);
+    output.data[1][7] = 'x';
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    CHECK_EQ(output_give_away(&output), -1);
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(output.fd >= 0 && output.data[1][7] == 'x');
+    output_free(&output);
+}
+
+/* As of a program whose output could not be given away. */
+static void much_that_was_printed_leaves_no_memory(void) {
+    struct output output;
+    struct stat st;
+    REQUIRE(output_init(&output, 1 << 20) == 0);
+    output_begin(&output, 1 << 20, false);
+    memset(output.data[1], 'x', 1 << 20);
+    output.len[1] = 1 << 20;
+    output_end(&output);
+    CHECK(fstat(output.fd, &st) == 0 && st.st_blocks == 0);
+    CHECK_EQ(output.data[1][0], 0);
+    output_free(&output);
+}
+
 static unsigned open_descriptors(void) {
     unsigned count = 0;
     for (int fd = 0; fd < 256; fd++)
@@ -173,5 +237,7 @@ static void a_message_that_was_cut_off_leaves_no_descriptor(void) {
 TEST_MAIN(TEST(exactly_the_cap_is_kept), TEST(a_cap_of_nothing_keeps_nothing),
           TEST(a_pipe_that_would_wait_does_not), TEST(a_named_pipe_that_would_wait_does_not),
           TEST(order_of_arrival_is_kept), TEST(more_changes_than_are_recorded_do_no_harm),
+          TEST(output_that_is_given_away_is_whole_and_alone),
+          TEST(output_that_nobody_can_be_given_stays), TEST(much_that_was_printed_leaves_no_memory),
           TEST(descriptors_travel_with_a_message),
           TEST(a_message_that_was_cut_off_leaves_no_descriptor))

@@ -70,8 +70,8 @@ static void end(void) {
     for (int i = 0; i < 2; i++) {
         close_fd(&slot.output_fd[i]);
         close_fd(&slot.writer_fd[i]);
-        (void)munmap(slot.output.data[i], config.output_max);
     }
+    output_free(&slot.output);
     close_fd(&worker.epoll);
     close_fd(&worker.sock);
     close_fd(&daemon_end);

@@ -21,12 +21,14 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import trio
 
-from sandboxd.engine import wire
+from sandboxd.engine import payload, wire
+from sandboxd.engine.aside import Aside, close_ends
 from sandboxd.engine.descriptors import ancillary_space, close_all, received, rights
 from sandboxd.engine.results import StageEnd, setup_message
 from sandboxd.errors import HostError
@@ -61,6 +63,10 @@ class Events(Protocol):
         """The worker died some time ago and no other has come."""
 
     def slot_failed(self, why: str) -> None: ...
+    def stage_ending(self, job_id: int) -> None:
+        """What it printed is being read, and then `stage_ended` is called, whatever becomes of the
+        worker."""
+
     def stage_ended(self, job_id: int, end: StageEnd) -> None: ...
     def stage_gone(self, job_id: int) -> None:
         """What was left of one that ended as lost has ended, too."""
@@ -273,25 +279,23 @@ class HelperLink:
                 if not size:
                     return
                 fds = received(ancillary) if ancillary else ()
-                try:
-                    self._take(work, self._view[:size], fds)
-                finally:
-                    close_all(fds)
-                # Asking the kernel once more would be in vain; or it was a large result, which is
-                # still in the hands of tasks of those who lost their connection by it.
+                self._take(work, self._view[:size], fds)
+                # Asking the kernel once more would be in vain; or it was a result in memory, which
+                # is still in the hands of tasks of those who lost their connection by it.
                 if fds or not expecting():
                     break
 
     def _take(self, work: socket.socket, message: memoryview, fds: Sequence[int]) -> None:
+        """Owns the descriptors."""
         kind = wire.message_type(message)
-        if kind == wire.MSG_RESULT:
-            end = _stage_end(message, fds)
-            try:
-                self._events.stage_ended(end.helper.job_id, end)
-            except Exception:
-                # One job's trouble must not take the link, and every other job, with it.
-                _log.exception("a result could not be used %s", fields(job=end.helper.job_id))
-        elif kind == wire.MSG_STATS_IS:
+        if kind == wire.MSG_RESULT and fds:
+            self._take_memory(wire.unpack_result(message), fds[0])
+            fds = fds[1:]
+        elif kind == wire.MSG_RESULT:
+            self._take_result(wire.unpack_result(message), message)
+        if fds:
+            close_all(fds)
+        if kind == wire.MSG_STATS_IS:
             for event, answer in self._stats_waiters:
                 answer.append(wire.unpack_stats(message))
                 event.set()
@@ -302,6 +306,34 @@ class HelperLink:
             self._slot_error(wire.unpack_slot_error(message))
         elif kind == wire.MSG_HELLO:
             self._welcome(work, wire.unpack_hello(message))
+
+    def _take_result(self, helper: wire.HelperResult, message: memoryview) -> None:
+        if helper.flags & wire.RESULT_MEMFD:
+            # The kernel drops what a process has no place for. As where the worker has none.
+            self._ended(payload.without(helper, "no descriptor for it"))
+        else:
+            self._ended(payload.from_message(helper, message))
+
+    def _take_memory(self, helper: wire.HelperResult, fd: int) -> None:
+        if helper.stdout_len + helper.stderr_len <= payload.LARGE_BYTES:
+            end = payload.from_memory(helper, fd)
+            os.close(fd)
+            self._ended(end)
+            return
+        memory = Aside(fd)
+        self._events.stage_ending(helper.job_id)
+        try:
+            memory.start(partial(payload.from_memory, helper), self._ended)
+        except OSError as exc:
+            self._ended(payload.without(helper, str(exc)))
+        close_ends((memory,))  # Which is to free it, too; that takes its time.
+
+    def _ended(self, end: StageEnd) -> None:
+        try:
+            self._events.stage_ended(end.helper.job_id, end)
+        except Exception:
+            # One job's trouble must not take the link, and every other job, with it.
+            _log.exception("a result could not be used %s", fields(job=end.helper.job_id))
 
     def _welcome(self, work: socket.socket, hello: wire.Hello) -> None:
         if hello.abi != wire.ABI:
@@ -395,40 +427,3 @@ class HelperLink:
         with trio.move_on_after(timeout_s):
             await event.wait()
         return answer[0] if answer else None
-
-
-def _stage_end(message: memoryview, fds: Sequence[int]) -> StageEnd:
-    helper = wire.unpack_result(message)
-    if helper.flags & wire.RESULT_MEMFD and not fds:
-        # The kernel drops what a process has no place for. As where the worker has none.
-        _log.error("no descriptor for a job's output %s", fields(job=helper.job_id))
-        return StageEnd(helper._replace(reason=wire.REASON_HELPER, segments=0))
-    if helper.flags & wire.RESULT_MEMFD:
-        payload = _read_all(fds[0], helper)
-        at = 0
-    elif helper.stdout_len or helper.stderr_len:
-        payload = message
-        at = wire.RESULT.size
-    else:
-        return StageEnd(helper)
-    middle = at + helper.stdout_len
-    end = middle + helper.stderr_len
-    return StageEnd(
-        helper,
-        bytes(payload[at:middle]),
-        bytes(payload[middle:end]),
-        bytes(payload[end : end + 4 * helper.segments]),
-    )
-
-
-def _read_all(fd: int, helper: wire.HelperResult) -> memoryview:
-    size = helper.stdout_len + helper.stderr_len + 4 * helper.segments
-    data = bytearray(size)
-    view = memoryview(data)
-    done = 0
-    while done < size:
-        count = os.preadv(fd, [view[done:]], done)
-        if not count:
-            break
-        done += count
-    return view[:done]

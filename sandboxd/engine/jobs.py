@@ -74,6 +74,7 @@ class Engine:
         self._admission = Admission(config)
         self._ids = itertools.count(1)
         self._active: dict[int, OnEnd] = {}
+        self._ending: set[int] = set()  # Of them. The helper is done with these.
         self._kept: dict[int, Stdio] = {}  # What clients passed to some of these.
         self._undead: dict[int, Closer] = {}  # Killed, but what was passed keeps it.
         self._idle: trio.Event | None = None
@@ -237,7 +238,7 @@ class Engine:
         if env is None:
             env = self._env
         inline = stage.stdin if len(stage.stdin) <= MAX_INLINE_STDIN else b""
-        blob = wire.pack_blob(stage.argv, env, stage.cwd, files, inline)
+        parts = wire.blob_parts(stage.argv, env, stage.cwd, files, inline)
         job_id = next(self._ids)
         mask = 0
         fds: tuple[int, ...] = ()
@@ -247,9 +248,11 @@ class Engine:
             flags |= wire.JOB_WARM
         if spec.result_bytes and stage is spec.run:
             stdio = _with_memory(job, stdio)
-        if stdio is not NO_STDIO or len(blob) > wire.INLINE_BLOB or stage.stdin is not inline:
+        large = sum(map(len, parts)) > wire.INLINE_BLOB
+        blob = b"" if large else b"".join(parts)
+        if stdio is not NO_STDIO or large or stage.stdin is not inline:
             big = stage.stdin if stage.stdin is not inline else b""
-            mask, fds, blob = _descriptors(stdio, blob, big)
+            mask, fds = _descriptors(stdio, parts if large else (), big)
             if stdio.passed:
                 self._kept[job_id] = stdio
         place = (job.tenant, spec.partition, job.mode, job.mounts)
@@ -306,6 +309,8 @@ class Engine:
         """Every job the worker had is lost with it; none of them hangs."""
         self.scheduler.pause()
         lost, self._active = self._active, {}
+        for job_id in self._ending:
+            self._active[job_id] = lost.pop(job_id)
         for job_id, on_end in lost.items():
             self._lost(job_id, on_end)
         # No worker is started before all processes of the last one have ended.
@@ -334,8 +339,13 @@ class Engine:
             else:
                 self.scheduler.submit(ticket)  # It had its room there a moment ago.
 
+    def stage_ending(self, job_id: int) -> None:
+        if job_id in self._active:
+            self._ending.add(job_id)
+
     def stage_ended(self, job_id: int, end: StageEnd) -> None:
         on_end = self._active.pop(job_id, None)
+        self._ending.discard(job_id)
         if end.helper.flags & wire.RESULT_LOST:
             self._does_not_end(job_id)
         if self._kept:
@@ -397,18 +407,17 @@ def _with_result(job: Job, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _descriptors(stdio: Stdio, blob: bytes, stdin: bytes) -> tuple[int, tuple[int, ...], bytes]:
-    """The mask, the descriptors in the order of the mask, and the blob that stays inline.
+def _descriptors(stdio: Stdio, blob: Sequence[bytes], stdin: bytes) -> tuple[int, tuple[int, ...]]:
+    """The mask and the descriptors in its order; ``blob`` is what does not fit into the message.
 
     Owns ``stdio``. Raises OSError.
     """
     mask = 0
     fds: list[int] = []
     try:
-        if len(blob) > wire.INLINE_BLOB:
+        if blob:
             mask |= wire.FD_BLOB
-            fds.append(sealed_memfd("sandboxd-blob", blob))
-            blob = b""
+            fds.append(sealed_memfd("sandboxd-blob", *blob))
         if stdin:
             mask |= wire.FD_STDIN
             fds.append(sealed_memfd("sandboxd-stdin", stdin))
@@ -425,4 +434,4 @@ def _descriptors(stdio: Stdio, blob: bytes, stdin: bytes) -> tuple[int, tuple[in
         if fd is not None:
             mask |= bit
             fds.append(fd)
-    return mask, tuple(fds), blob
+    return mask, tuple(fds)

@@ -7,6 +7,7 @@ set-up failed. No exit code is ever read as a verdict.
 import errno
 import os
 import signal
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -45,6 +46,7 @@ _TOO_LITTLE_MEMORY: Final = frozenset(
     }
 )
 _SHOWN_CHARS: Final = 200
+_PIECE_BYTES: Final = 1024 * 1024
 
 # Failures of set-up that come from what the client asked for, not from the host.
 _DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
@@ -66,6 +68,8 @@ class StageEnd(NamedTuple):
     stdout: bytes = b""
     stderr: bytes = b""
     segments: bytes = b""
+    in_order: bytes | None = None
+    """Both, where that has been made already."""
 
 
 def build(end: StageEnd, stage: Stage, limits: JobLimits, *, ordered: bool = False) -> Result:
@@ -100,7 +104,7 @@ def build(end: StageEnd, stage: Stage, limits: JobLimits, *, ordered: bool = Fal
         end.stderr,
         bool(flags & _STDOUT_INCOMPLETE),
         bool(flags & _STDERR_INCOMPLETE),
-        in_order(end) if ordered else UNSET,
+        _ordered(end) if ordered else UNSET,
     )
 
 
@@ -219,21 +223,31 @@ def internal_error(message: str) -> Result:
     return Result(status.INTERNAL_ERROR, message=message)
 
 
+def _ordered(end: StageEnd) -> bytes:
+    return in_order(end) if end.in_order is None else end.in_order
+
+
 def in_order(end: StageEnd) -> bytes:
     """stdout and stderr in order of arrival.
 
     The helper records a bounded number of changes between the two; what came after the last of
-    them follows stream by stream.
+    them follows stream by stream. In a thread, others get their turn after each of the pieces.
     """
-    parts = []
+    parts: list[bytes] = []
     at = [0, 0]
     streams = (end.stdout, end.stderr)
     for is_stderr, length in wire.unpack_segments(end.segments):
         start = at[is_stderr]
-        parts.append(streams[is_stderr][start : start + length])
         at[is_stderr] = start + length
-    parts += (end.stdout[at[0] :], end.stderr[at[1] :])
+        parts += _pieces(streams[is_stderr], start, start + length)
+    for stream, start in zip(streams, at, strict=True):
+        parts += _pieces(stream, start, len(stream))
     return b"".join(parts)
+
+
+def _pieces(data: bytes, start: int, end: int) -> Iterator[bytes]:
+    for at in range(start, end, _PIECE_BYTES):
+        yield data[at : min(end, at + _PIECE_BYTES)]
 
 
 def signal_name(number: int) -> str:

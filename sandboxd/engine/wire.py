@@ -158,6 +158,7 @@ class HelperResult(NamedTuple):
     memory_peak_bytes: int
     stdout_len: int
     stderr_len: int
+    stride: int
     exit_code: int
     signal: int
     step: int
@@ -205,7 +206,7 @@ class Stats(NamedTuple):
     slots_retired: int
 
 
-_RESULT_CODES: Final = "IIQQQQQQQiiIiIIII"
+_RESULT_CODES: Final = "IIQQQQQQQQiiIiIIII"
 RESULT: Final = _layout("sbx_result", tuple(zip(HelperResult._fields, _RESULT_CODES, strict=True)))
 HELLO: Final = _layout("sbx_hello", tuple(zip(Hello._fields, "IIIIII", strict=True)))
 SLOT_ERROR: Final = _layout("sbx_slot_error", tuple(zip(SlotError._fields, "IIiI", strict=True)))
@@ -218,21 +219,21 @@ MAX_MESSAGE: Final[int] = RESULT.size + INLINE_OUTPUT
 RESTARTS: Final = struct.Struct("=I")
 
 
-def pack_blob(
+def blob_parts(
     argv: Sequence[bytes],
     env: Sequence[bytes] = (),
     cwd: bytes = b"",
     files: Sequence[InputFile] = (),
     stdin: bytes = b"",
-) -> bytes:
-    """What only the job's own process reads. The strings must be free of NUL."""
+) -> list[bytes]:
+    """What only the job's own process reads, in parts. The strings must be free of NUL."""
     parts = [BLOB.pack(len(argv), len(env), len(files), len(stdin))]
     parts.append(b"\0".join((*argv, *env, cwd, b"")))
     for file in files:
         parts.append(BLOB_FILE.pack(len(file.data), len(file.path) + 1, file.mode))
         parts += (file.path, b"\0", file.data)
     parts.append(stdin)
-    return b"".join(parts)
+    return parts
 
 
 def pack_control(kind: int, job_id: int, value: int = 0) -> bytes:

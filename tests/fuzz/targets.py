@@ -147,7 +147,7 @@ def _pack(spec: jobs.JobSpec) -> None:
     env = run.env or ()
     strings = (*run.argv, *env, run.cwd, *(file.path for file in spec.files), *spec.collect)
     assert not any(b"\0" in string for string in strings)
-    wire.pack_blob(run.argv, env, run.cwd, spec.files, run.stdin)
+    wire.blob_parts(run.argv, env, run.cwd, spec.files, run.stdin)
 
 
 # -- streams: what comes out of a sandbox ------------------------------------------------------

@@ -108,7 +108,7 @@ def helper_result(
     plain = wire.HelperResult(
         type=wire.MSG_RESULT, reason=wire.REASON_EXITED, job_id=job_id, cpu_time_ns=1000,
         wall_time_ns=2000, memory_bytes=4096, memory_peak_bytes=8192, stdout_len=len(stdout),
-        stderr_len=len(stderr), exit_code=0, signal=0, step=0, error=0, flags=0,
+        stderr_len=len(stderr), stride=0, exit_code=0, signal=0, step=0, error=0, flags=0,
         memory_source=wire.MEMORY_V1_MAX, segments=0, process_limit_hits=0,
     )  # fmt: skip
     return plain._replace(**fields)

@@ -1,7 +1,11 @@
 """The engine against a helper that the test plays: what is sent, what becomes of every end."""
 
 import os
+import struct
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,12 +15,15 @@ import trio.testing
 from engine_peer import DEADLINE_S, Peer, helper_result, spec, stage
 
 from sandboxd.config import Config, Mount
-from sandboxd.engine import wire
+from sandboxd.engine import payload, wire
 from sandboxd.engine.aside import Closer
 from sandboxd.engine.descriptors import close_all
 from sandboxd.engine.job import Job, Outcome, Stdio
 from sandboxd.engine.jobs import Engine
+from sandboxd.engine.results import StageEnd
+from sandboxd.engine.stages import StagedJob
 from sandboxd.passed import PassedFds, stdio_from
+from sandboxd.protocol import status
 from sandboxd.protocol.errors import BUSY, INVALID_ARGUMENT, LIMIT_EXCEEDED, NOT_FOUND, RequestError
 from sandboxd.protocol.jobs import InputFile, JobSpec
 from sandboxd.protocol.models import FdIndices, Limits, Result
@@ -25,14 +32,23 @@ from sandboxd.protocol.models import FdIndices, Limits, Result
 class Submitted:
     """A job on its way, and what came of it."""
 
-    def __init__(self, engine: Engine, what: JobSpec, tenant: int = 7, stdio: Stdio | None = None):
+    def __init__(
+        self,
+        engine: Engine,
+        what: JobSpec,
+        tenant: int = 7,
+        stdio: Stdio | None = None,
+        *,
+        start: bool = True,
+    ):
         self.outcomes: list[Outcome] = []
         self._ended = trio.Event()
         self.job: Job = engine.admit(what, tenant)
         if stdio is not None:
             self.job.stdio = stdio
         self.job.done = self._done
-        engine.submit(self.job)
+        if start:
+            engine.submit(self.job)
 
     def _done(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -69,8 +85,8 @@ async def test_a_job_is_sent_complete(engine: Engine, peer: Peer) -> None:
     assert fields["cpu_time_ns"] == Config().limits.cpu_time_ns
     assert (fields["fd_mask"], message.fds) == (0, [])
     assert fields["blob_len"] == len(message.blob)
-    assert message.blob == wire.pack_blob(
-        (b"prog", b"arg"), (b"K=V",), b"/tmp", what.files, b"text"
+    assert message.blob == b"".join(
+        wire.blob_parts((b"prog", b"arg"), (b"K=V",), b"/tmp", what.files, b"text")
     )
 
 
@@ -107,17 +123,91 @@ async def test_result_and_the_next_job(engine: Engine, peer: Peer) -> None:
     assert (result.stdout, result.stderr) == (b"first", b"error")
 
 
-async def test_a_large_output_comes_as_memory(engine: Engine, peer: Peer) -> None:
-    job = Submitted(engine, spec("x"))
-    job_id = (await peer.receive()).fields["job_id"]
-    data = os.urandom(300_000)
+def _send_memory(peer: Peer, job_id: int, stdout: bytes, stderr: bytes, order: bytes = b"") -> None:
+    """As the worker does with what does not fit into a message."""
+    stride = 1 << 20
     fd = os.memfd_create("output")
-    os.write(fd, data)
-    values = {"stdout_len": 200_000, "stderr_len": 100_000, "flags": wire.RESULT_MEMFD}
-    peer.send(wire.RESULT.pack(*helper_result(job_id, **values)), (fd,))
+    os.pwrite(fd, stdout, 0)
+    os.pwrite(fd, stderr, stride)
+    os.pwrite(fd, order, 2 * stride)
+    values = {"flags": wire.RESULT_MEMFD, "stride": stride, "segments": len(order) // 4}
+    peer.send(wire.RESULT.pack(*helper_result(job_id, stdout, stderr, **values)), (fd,))
     os.close(fd)
+
+
+# One is read on the loop, the other in a thread.
+@pytest.mark.parametrize("size", [100_000, 700_000])
+@pytest.mark.usefixtures("open_descriptors")
+async def test_a_large_output_comes_as_memory(engine: Engine, peer: Peer, size: int) -> None:
+    job = Submitted(engine, JobSpec(run=stage("x"), output=True))
+    stdout, stderr = os.urandom(size), os.urandom(size // 2)
+    order = struct.pack("=III", 10, 0x80000000 | 5, size - 20)
+    _send_memory(peer, (await peer.receive()).fields["job_id"], stdout, stderr, order)
     result = await job.result()
-    assert result.stdout + result.stderr == data
+    assert (result.stdout, result.stderr) == (stdout, stderr)
+    ordered = (stdout[:10], stderr[:5], stdout[10:-10], stdout[-10:], stderr[5:])
+    assert result.output == b"".join(ordered)
+
+
+@pytest.fixture
+def slow_reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Large outputs are not read before it is set."""
+    go, read = threading.Event(), payload.from_memory
+
+    def from_memory(helper: wire.HelperResult, fd: int) -> StageEnd:
+        assert go.wait(DEADLINE_S)
+        return read(helper, fd)
+
+    monkeypatch.setattr(payload, "from_memory", from_memory)
+    yield go
+    go.set()
+
+
+async def test_a_large_output_survives_the_worker_that_sent_it(
+    engine: Engine, peer: Peer, slow_reading: threading.Event
+) -> None:
+    """It is being read when the worker dies; the other job is lost."""
+    large, lost = Submitted(engine, spec("x")), Submitted(engine, spec("x"))
+    ids = [(await peer.receive()).fields["job_id"] for _ in range(2)]
+    data = os.urandom(1 << 20)
+    _send_memory(peer, ids[0], data, b"")
+    peer.die()
+    assert (await lost.result()).status == status.INTERNAL_ERROR
+    assert not large.outcomes
+    slow_reading.set()
+    assert (await large.result()).stdout == data
+    assert not engine.expecting()
+
+
+async def test_the_task_of_a_job_ends_while_its_output_is_read(
+    engine: Engine, peer: Peer, slow_reading: threading.Event
+) -> None:
+    """With its connection. The helper does not know the job any more; its place is free then."""
+    job = Submitted(engine, JobSpec(run=stage("x"), collect=(b"*",)), start=False)
+    async with trio.open_nursery() as nursery:
+        staged = StagedJob(engine, job.job, None)
+        job.job.run_in_task = partial(nursery.start_soon, staged.run)
+        engine.submit(job.job)
+        _send_memory(peer, (await peer.receive()).fields["job_id"], bytes(1 << 20), b"")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert engine.expecting()
+    slow_reading.set()
+    await job.result()
+    assert not engine.expecting()
+    assert not engine.scheduler.running
+
+
+async def test_memory_that_is_too_short_is_one_jobs_error(engine: Engine, peer: Peer) -> None:
+    for size in (100_000, 700_000):
+        job = Submitted(engine, spec("x"))
+        job_id = (await peer.receive()).fields["job_id"]
+        fd = os.memfd_create("output")
+        values = {"flags": wire.RESULT_MEMFD, "stdout_len": size, "stride": 1 << 20}
+        peer.send(wire.RESULT.pack(*helper_result(job_id, **values)), (fd,))
+        os.close(fd)
+        assert (await job.result()).status == status.INTERNAL_ERROR
+    assert engine.link.up
 
 
 @pytest.mark.usefixtures("open_descriptors")
@@ -130,9 +220,8 @@ async def test_large_input_and_blob_go_as_sealed_memory(engine: Engine, peer: Pe
     assert (message.blob, message.fields["blob_len"]) == (b"", 0)
     blob, stdin = message.fds
     assert os.read(stdin, 200_000) == data
-    assert os.read(blob, 200_000) == wire.pack_blob(
-        (b"x",), tuple(f"{k}={v}".encode() for k, v in Config().env.items()), b"", what.files
-    )
+    env = tuple(f"{k}={v}".encode() for k, v in Config().env.items())
+    assert os.read(blob, 200_000) == b"".join(wire.blob_parts((b"x",), env, b"", what.files))
     os.close(blob)
     os.close(stdin)
 

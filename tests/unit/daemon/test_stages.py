@@ -68,7 +68,7 @@ async def collecting(client: Client, peer: Peer, **fields: object) -> tuple[int,
     assert message.fields["after"] == first
     assert message.fields["flags"] & wire.JOB_COLLECT
     assert message.fields["fd_mask"] == wire.FD_STDOUT
-    assert message.blob == wire.pack_blob((b"*.txt", b"d/**"))
+    assert message.blob == b"".join(wire.blob_parts((b"*.txt", b"d/**")))
     return msgid, job_id, message
 
 

@@ -1,11 +1,13 @@
 """Packing and unpacking against the compiler's own view of the structs."""
 
+import os
 import struct
 
 import pytest
 from engine_peer import helper_result
 
 from sandboxd.engine import wire
+from sandboxd.engine.memfd import sealed_memfd
 from sandboxd.protocol.jobs import InputFile
 from sandboxd.protocol.limits import JobLimits
 
@@ -55,7 +57,7 @@ def test_a_layout_that_differs_is_refused_at_import() -> None:
 
 def test_blob() -> None:
     file = InputFile(b"dir/name", 0o755, b"data")
-    blob = wire.pack_blob((b"a", b""), (b"K=V",), b"/tmp", (file,), b"in\0put")
+    blob = b"".join(wire.blob_parts((b"a", b""), (b"K=V",), b"/tmp", (file,), b"in\0put"))
     assert blob == (
         struct.pack("=IIII", 2, 1, 1, 6)
         + b"a\0\0K=V\0/tmp\0"
@@ -66,7 +68,7 @@ def test_blob() -> None:
 
 
 def test_the_smallest_blob() -> None:
-    assert wire.pack_blob((b"true",)) == struct.pack("=IIII", 1, 0, 0, 0) + b"true\0\0"
+    assert b"".join(wire.blob_parts((b"true",))) == struct.pack("=IIII", 1, 0, 0, 0) + b"true\0\0"
 
 
 def test_segments() -> None:
@@ -83,3 +85,14 @@ def test_steps_have_text() -> None:
 def test_the_largest_message_fits_the_buffer() -> None:
     assert wire.RESULT.size + wire.INLINE_OUTPUT == wire.MAX_MESSAGE
     assert len(wire.RESULT.pack(*helper_result(1))) == wire.RESULT.size
+
+
+def test_sealed_memory_of_many_parts() -> None:
+    parts = [bytes([n % 251]) * (n % 7) for n in range(3000)]
+    fd = sealed_memfd("x", *parts)
+    try:
+        assert os.read(fd, 1 << 20) == b"".join(parts)
+        with pytest.raises(PermissionError):
+            os.write(fd, b"x")
+    finally:
+        os.close(fd)

@@ -1,0 +1,53 @@
+"""What a program printed, as it comes from the helper: in the message, or as memory of its own."""
+
+import logging
+import os
+from typing import Final
+
+from sandboxd.engine import wire
+from sandboxd.engine.results import StageEnd, in_order
+from sandboxd.logs import fields
+
+_log = logging.getLogger("sandboxd.helper")
+
+# More takes the loop longer to read than a thread takes to start.
+LARGE_BYTES: Final = 512 * 1024
+
+
+def from_message(helper: wire.HelperResult, message: memoryview) -> StageEnd:
+    """Where there is no memory. ``message`` is not needed afterwards."""
+    if not helper.stdout_len and not helper.stderr_len:
+        return StageEnd(helper)
+    middle = wire.RESULT.size + helper.stdout_len
+    end = middle + helper.stderr_len
+    return StageEnd(
+        helper,
+        bytes(message[wire.RESULT.size : middle]),
+        bytes(message[middle:end]),
+        bytes(message[end : end + 4 * helper.segments]),
+    )
+
+
+def from_memory(helper: wire.HelperResult, fd: int) -> StageEnd:
+    """For a thread, too: reading takes 0.3 ms for each MiB, without the interpreter's lock."""
+    try:
+        stdout = _read(fd, helper.stdout_len, 0)
+        stderr = _read(fd, helper.stderr_len, helper.stride)
+        segments = _read(fd, 4 * helper.segments, 2 * helper.stride)
+        end = StageEnd(helper, stdout, stderr, segments)
+        return end._replace(in_order=in_order(end)) if segments else end
+    except (OSError, MemoryError) as exc:
+        return without(helper, str(exc))
+
+
+def without(helper: wire.HelperResult, why: str) -> StageEnd:
+    """The end of a program of which it is not known what it printed."""
+    _log.error("a job's output is lost %s", fields(job=helper.job_id, why=why))
+    return StageEnd(helper._replace(reason=wire.REASON_HELPER, segments=0))
+
+
+def _read(fd: int, size: int, at: int) -> bytes:
+    data = os.pread(fd, size, at) if size else b""
+    if len(data) != size:
+        raise OSError(f"{len(data)} bytes of {size} are there")
+    return data
