@@ -22,6 +22,7 @@ import exact
 import footprint
 import functions
 import functions_store
+import large
 import neighbour
 import peers
 import rest
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 PARTS = (
     "speed", "peers", "wall", "cpu", "memory", "idle", "left", "stream", "rest", "clients", "store",
-    "functions", "neighbour",
+    "functions", "neighbour", "large",
 )  # fmt: skip
 WITH_DAEMON = {
     "wall": exact.wall_limit,
@@ -51,6 +52,7 @@ ON_ITS_OWN = {
     "store": functions_store.measure,
     "functions": functions.measure,
     "neighbour": neighbour.measure,
+    "large": large.measure,
 }
 
 
