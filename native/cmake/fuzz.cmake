@@ -31,6 +31,6 @@ fuzz_target(job PARTS job.c stage.c collect.c message.c fault.c ALSO job_world.c
   REPLACE setsid setrlimit open dup2 fchdir ioctl syscall umask _exit)
 fuzz_target(worker PARTS worker.c queue.c cpus.c slot.c life.c message.c result.c output.c fault.c
   ALSO worker_kernel.c
-  REPLACE clock_gettime waitid syscall ioctl poll epoll_pwait2)
+  REPLACE clock_gettime waitid syscall ioctl poll epoll_pwait2 ftruncate)
 # Its caller in worker.c comes by the harness, which learns where the worker's state is.
 set_source_files_properties(${src}/slot.c PROPERTIES COMPILE_DEFINITIONS slot_next=real_slot_next)

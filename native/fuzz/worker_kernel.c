@@ -19,6 +19,7 @@ int fake_waitid(idtype_t type, id_t id, siginfo_t *info, int options);
 long fake_syscall(long number, ...);
 int fake_ioctl(int fd, unsigned long request, ...);
 int fake_poll(struct pollfd *fds, unsigned long count, int timeout);
+int fake_ftruncate(int fd, off_t size);
 int fake_epoll_pwait2(int epoll, struct epoll_event *events, int most,
                       const struct timespec *timeout, const sigset_t *mask);
 uint64_t real_slot_next(const struct worker *worker, const struct slot *slot);
@@ -121,6 +122,9 @@ int fake_ioctl(int fd, unsigned long request, ...) {
     FUZZ_CHECK(request == SIOCSIFFLAGS && is_own(fd, true));
     return world_fails() ? -1 : 0;
 }
+
+/* Of a slot's output: the world does not fail before there are slots. */
+int fake_ftruncate(int fd, off_t size) { return world_fails() ? -1 : ftruncate(fd, size); }
 
 int tmpfs_resize(int mount, uint64_t bytes, uint32_t inodes) {
     (void)bytes, (void)inodes;

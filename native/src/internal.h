@@ -393,14 +393,15 @@ struct output {
     bool nowait; /* pipes of this kernel know RWF_NOWAIT */
     bool truncated[2];
     bool ordered;
+    bool failed; /* something of it could not be read */
+    uint32_t *segment;
     uint32_t segments;
-    uint32_t segment[SBX_MAX_SEGMENTS];
 };
 
 int output_init(struct output *output, uint64_t output_max);
 void output_begin(struct output *output, uint64_t cap, bool ordered);
 /* Reads what is there, but no more than about `most`. Returns false once more came than the cap
- * allows. */
+ * allows, or it failed. */
 bool output_read(struct output *output, unsigned stream, int fd, uint64_t most);
 /* The memfd with what came, which is the caller's now; the output is empty. -1, and all is as it
  * was, where no other can be had. */

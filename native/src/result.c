@@ -61,6 +61,8 @@ static void decide(struct slot *slot, struct sbx_result *ret) {
     const struct sbx_limits *limits = &slot->job.limits;
     if (cgroup_oom(&slot->cgroup) || slot->reason == SBX_REASON_MEMORY)
         ret->reason = SBX_REASON_MEMORY;
+    else if (slot->output.failed && (!slot->reason || slot->reason == SBX_REASON_OUTPUT))
+        ret->reason = SBX_REASON_HELPER; /* whatever became of it, this is not what it printed */
     else if (slot->reason)
         ret->reason = slot->reason;
     else if (ret->step)

@@ -139,6 +139,7 @@ static void output_that_is_given_away_is_whole_and_alone(void) {
     }
     int fd = output_give_away(&output);
     REQUIRE(fd == first && output.fd >= 0 && output.fd != fd);
+    CHECK(output.len[0] == 0 && output.len[1] == 0 && output.segments == 0);
     REQUIRE(output.stride >= 5000);
     output_end(&output);
     output_begin(&output, 5000, false);
@@ -170,6 +171,24 @@ static void output_that_nobody_can_be_given_stays(void) {
     REQUIRE(setrlimit(RLIMIT_NOFILE, &before) == 0);
     CHECK(output.fd >= 0 && output.data[1][7] == 'x');
     output_free(&output);
+}
+
+/* As where the host has no page: what was read so far is not what the job printed. */
+static void output_that_cannot_be_read_is_known(void) {
+    struct output output;
+    int ends[2];
+    REQUIRE(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    REQUIRE(output_init(&output, 4096) == 0 && ftruncate(output.fd, 0) == 0);
+    output_begin(&output, 4096, false);
+    CHECK(output_read(&output, 0, ends[0], UINT64_MAX) && !output.failed);
+    print(ends[1], 'x', 1);
+    CHECK(!output_read(&output, 0, ends[0], UINT64_MAX));
+    CHECK(output.failed && !output.truncated[0] && output.len[0] == 0);
+    output_begin(&output, 4096, false);
+    CHECK(!output.failed);
+    output_free(&output);
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
 }
 
 /* As of a program whose output could not be given away. */
@@ -238,6 +257,7 @@ TEST_MAIN(TEST(exactly_the_cap_is_kept), TEST(a_cap_of_nothing_keeps_nothing),
           TEST(a_pipe_that_would_wait_does_not), TEST(a_named_pipe_that_would_wait_does_not),
           TEST(order_of_arrival_is_kept), TEST(more_changes_than_are_recorded_do_no_harm),
           TEST(output_that_is_given_away_is_whole_and_alone),
-          TEST(output_that_nobody_can_be_given_stays), TEST(much_that_was_printed_leaves_no_memory),
+          TEST(output_that_nobody_can_be_given_stays),
+          TEST(output_that_cannot_be_read_is_known), TEST(much_that_was_printed_leaves_no_memory),
           TEST(descriptors_travel_with_a_message),
           TEST(a_message_that_was_cut_off_leaves_no_descriptor))
