@@ -7,13 +7,13 @@ ends, so its size is not bounded by the queue's.
 from functools import partial
 from typing import Final
 
-from sandboxd.client_jobs import outcome_bytes
 from sandboxd.connection import LATER, Connection
 from sandboxd.engine.job import Job, Outcome
 from sandboxd.protocol import rpc
 from sandboxd.protocol.errors import BUSY, LIMIT_EXCEEDED, RequestError, invalid
 from sandboxd.protocol.jobs import batch_size, job_spec
 from sandboxd.protocol.models import BatchParams, BatchResult, Result, StagesResult
+from sandboxd.protocol.sizes import output_bytes
 
 # So much of a batch's results is not worth counting.
 _COUNTED_BYTES: Final = 65536
@@ -92,7 +92,7 @@ class Batch:
 
     def _bounded(self, outcome: Outcome) -> object:
         """One answer carries all results, so together they have a limit."""
-        size = outcome_bytes(outcome)
+        size = output_bytes(outcome)
         most = self._connection.server.config.max_message_bytes
         if self._full or self._bytes + size > most:
             self._full = True

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from sandboxd.engine.job import Job, Outcome, Stdio
 from sandboxd.engine.jobs import Engine
 from sandboxd.engine.stages import StagedJob
@@ -17,6 +15,7 @@ from sandboxd.protocol.errors import CANCELLED, NOT_FOUND, RequestError
 from sandboxd.protocol.jobs import JobSpec
 from sandboxd.protocol.models import Result, StagesResult
 from sandboxd.protocol.runtimes import ExecuteResult
+from sandboxd.protocol.sizes import output_bytes
 
 if TYPE_CHECKING:
     from sandboxd.batch import Batch
@@ -65,10 +64,11 @@ class StartedJob:
         outcome = self.outcome = ended if self.shape is None else self.shape(ended)
         if self.staged is not None and self.staged.stdin is not None:
             self.staged.stdin.finish()  # Of a job that never got its place, nobody else does.
-        if self._stream:
-            what = "error" if isinstance(outcome, RequestError) else "result"
-            value = rpc.error_map(outcome) if isinstance(outcome, RequestError) else outcome
-            self._connection.notify("job.exit", {"job": self.token, what: value})
+        if self._stream and isinstance(outcome, RequestError):
+            error = rpc.error_map(outcome)
+            self._connection.notify("job.exit", {"job": self.token, "error": error})
+        elif self._stream:
+            self._connection.notify_exit(self.token, outcome)
         for msgid in self.waiters:
             self._connection.answer(msgid, outcome)
         self._owner.ended(self)
@@ -192,7 +192,7 @@ class ConnectionJobs:
                     self.forget(oldest)
         if len(self._ended) > _KEPT_OUTCOMES:
             self.forget(next(iter(self._ended.values())))
-        self._share.keep(started, _KEPT_BYTES + outcome_bytes(started.outcome))
+        self._share.keep(started, _KEPT_BYTES + output_bytes(started.outcome))
 
     def forget(self, started: StartedJob) -> None:
         """Nobody can ask for it any more."""
@@ -210,18 +210,3 @@ def shaped(plan: "Plan", outcome: Outcome) -> Answer:
     if isinstance(outcome, Result):
         return ExecuteResult(language, version, outcome)
     return outcome
-
-
-def outcome_bytes(outcome: Answer | None) -> int:
-    if isinstance(outcome, ExecuteResult):
-        compiled = None if outcome.compile is msgspec.UNSET else outcome.compile
-        return outcome_bytes(compiled) + outcome_bytes(outcome.run)
-    if isinstance(outcome, StagesResult):
-        return outcome_bytes(outcome.compile) + outcome_bytes(outcome.run)
-    if not isinstance(outcome, Result):
-        return 0
-    files = {} if outcome.files is msgspec.UNSET else outcome.files
-    output = b"" if outcome.output is msgspec.UNSET else outcome.output
-    result = b"" if outcome.result is msgspec.UNSET else outcome.result
-    kept = len(outcome.stdout) + len(outcome.stderr) + len(output) + len(result)
-    return kept + sum(len(name) + len(data) for name, data in files.items())

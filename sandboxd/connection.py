@@ -10,6 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
@@ -29,6 +30,7 @@ from sandboxd.protocol.errors import (
     invalid,
 )
 from sandboxd.protocol.framing import NEED_DATA, FrameDecoder
+from sandboxd.protocol.parts import is_large
 
 if TYPE_CHECKING:
     from sandboxd.server import Server
@@ -45,6 +47,7 @@ _TURN_NS: Final = 2_000_000
 # second.
 _HIGH_WATER: Final = 1024 * 1024
 _LOW_WATER: Final = 256 * 1024
+_PARTS_AT_ONCE: Final = 64
 _BUSY_RETRY_NS: Final = 10_000_000
 
 # A handler that will answer later returns this.
@@ -224,14 +227,22 @@ class Connection:
             return
         if isinstance(outcome, RequestError):
             self.send(rpc.encode_error(msgid, outcome))
-        elif rpc.is_large(outcome):
-            self._send_large(rpc.encode_large(msgid, outcome))
+        elif is_large(outcome):
+            self._send_large(rpc.response_parts(msgid, outcome))
         else:
             self.send(rpc.encode_response(msgid, outcome))
 
     def notify(self, method: str, params: object) -> None:
         if not self.closed:
             self.send(rpc.encode_notification(method, params))
+
+    def notify_exit(self, job: str, result: object) -> None:
+        """That a job has ended, with its result, which may be large."""
+        params = {"job": job, "result": result}
+        if not is_large(result):
+            self.notify("job.exit", params)
+        elif not self.closed:
+            self._send_large(rpc.notification_parts("job.exit", params))
 
     def send(self, data: bytes) -> None:
         """Write now if the socket takes it, else leave the rest to the writer. Never blocks."""
@@ -245,34 +256,25 @@ class Connection:
                 return
             if sent == len(data):
                 return
-            self._keep(memoryview(data)[sent:])
+            self._keep([memoryview(data)[sent:]])
         else:
-            self._keep(memoryview(data))
+            self._keep([memoryview(data)])
 
     def _send_large(self, parts: list[bytes]) -> None:
-        """One message. The first part is a few bytes: the writer has nearly all to do anyway."""
-        if self._has_room(sum(map(len, parts))):
-            for part in parts:
-                self._append(memoryview(part))
+        """One message. The writer has nearly all of it to do anyway."""
+        self._keep([memoryview(part) for part in parts])
 
-    def _keep(self, data: memoryview) -> None:
-        if self._has_room(len(data)):
-            self._append(data)
-
-    def _has_room(self, size: int) -> bool:
+    def _keep(self, parts: list[memoryview]) -> None:
         """Bounded: a client that does not read what it asked for loses its connection."""
+        size = sum(map(len, parts))
         most = self.server.config.max_write_buffer_bytes
         if self._buffered > _HIGH_WATER and self._buffered + size > most:
             self.give_up()
-        return not self.closed
-
-    def _append(self, data: memoryview) -> None:
-        if self.closed:  # By what came before it: too much is unread.
             return
-        self._out.append(data)
-        self._buffered += len(data)
+        self._out += parts
+        self._buffered += size
         self._grew.set()
-        self.share.unread(self, _whole(data))
+        self.share.unread(self, sum(map(_whole, parts)))
 
     async def _write(self) -> None:
         timeout_s = self.server.config.write_timeout_ns / 1e9
@@ -288,23 +290,25 @@ class Connection:
                     return
                 if self.closed:  # By somebody else, when it could be written to already.
                     return
-                self._write_first()
+                self._write_some()
 
-    def _write_first(self) -> None:
-        data = self._out[0]
+    def _write_some(self) -> None:
+        some = list(islice(self._out, _PARTS_AT_ONCE))
         try:
-            sent = self._sock.send(data, socket.MSG_NOSIGNAL)
+            sent = self._sock.sendmsg(some, (), socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return
         except OSError:
             self.drop()
             return
-        if sent == len(data):
+        self._buffered -= sent
+        for data in some:
+            if sent < len(data):
+                self._out[0] = data[sent:]
+                break
+            sent -= len(data)
             self._out.popleft()
             self.share.read(self, _whole(data))
-        else:
-            self._out[0] = data[sent:]
-        self._buffered -= sent
         if self._buffered <= _LOW_WATER:
             self._drained.set()
             self._drained = trio.Event()

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sandboxd.engine import wire
+from sandboxd.engine.pieces import part
 from sandboxd.protocol.limits import JobLimits
 
 # Heads and names of the entries come on top of the files' bytes.
@@ -61,7 +62,7 @@ def parse(stream: bytes, most: int) -> Collected:
         if data_len > left:
             truncated = True
         else:
-            files[_name(path)] = stream[at : at + data_len]
+            files[_name(path)] = part(stream, at, at + data_len)
             left -= data_len
         at += data_len
     return Collected(files, truncated=True)

@@ -23,18 +23,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import trio
 
 from sandboxd.engine import payload, wire
-from sandboxd.engine.aside import Aside, close_ends
 from sandboxd.engine.descriptors import ancillary_space, close_all, received, rights
 from sandboxd.engine.results import StageEnd, setup_message
 from sandboxd.errors import HostError
 from sandboxd.logs import fields
 
 _log = logging.getLogger("sandboxd.helper")
+
+T = TypeVar("T")
 
 LIBEXEC: Final = Path(__file__).resolve().parent.parent / "libexec"
 HELPER: Final = LIBEXEC / "sandbox-helper"
@@ -151,6 +152,8 @@ class HelperLink:
         self._work: socket.socket | None = None
         self._backlog: deque[_Message] = deque()
         self._backlog_grew = trio.Event()
+        self._unread: deque[tuple[wire.HelperResult, int]] = deque()
+        self._unread_grew = trio.Event()
         self._stats_waiters: list[tuple[trio.Event, list[wire.Stats]]] = []
         self._buffer = bytearray(wire.MAX_MESSAGE)
         self._view = memoryview(self._buffer)
@@ -165,6 +168,7 @@ class HelperLink:
         ctl = self.keeper.ctl
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_absence)
+            nursery.start_soon(self._read_large)
             scope = trio.CancelScope()
             while True:
                 await trio.lowlevel.wait_readable(ctl)
@@ -280,8 +284,8 @@ class HelperLink:
                     return
                 fds = received(ancillary) if ancillary else ()
                 self._take(work, self._view[:size], fds)
-                # Asking the kernel once more would be in vain; or it was a result in memory, which
-                # is still in the hands of tasks of those who lost their connection by it.
+                # Asking the kernel once more would be in vain; or it was a large result, which is
+                # still in the hands of tasks of those who lost their connection by it.
                 if fds or not expecting():
                     break
 
@@ -315,18 +319,28 @@ class HelperLink:
             self._ended(payload.from_message(helper, message))
 
     def _take_memory(self, helper: wire.HelperResult, fd: int) -> None:
-        if helper.stdout_len + helper.stderr_len <= payload.LARGE_BYTES:
-            end = payload.from_memory(helper, fd)
-            os.close(fd)
-            self._ended(end)
+        if helper.stdout_len + helper.stderr_len > payload.LARGE_BYTES:
+            self._events.stage_ending(helper.job_id)
+            self._unread.append((helper, fd))
+            self._unread_grew.set()
             return
-        memory = Aside(fd)
-        self._events.stage_ending(helper.job_id)
-        try:
-            memory.start(partial(payload.from_memory, helper), self._ended)
-        except OSError as exc:
-            self._ended(payload.without(helper, str(exc)))
-        close_ends((memory,))  # Which is to free it, too; that takes its time.
+        end = payload.from_memory(helper, fd)
+        os.close(fd)
+        self._ended(end)
+
+    async def _read_large(self) -> None:
+        """One after the other, as each may be a large part of the memory there is: that of the next
+        comes when others have had their turn. In a thread, as it takes its time."""
+        while True:
+            await self._unread_grew.wait()
+            self._unread_grew = trio.Event()
+            while self._unread:
+                helper, fd = self._unread.popleft()
+                try:
+                    self._ended(await _in_thread(partial(payload.from_memory, helper, fd)))
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await _in_thread(partial(os.close, fd))  # Which frees it.
 
     def _ended(self, end: StageEnd) -> None:
         try:
@@ -427,3 +441,11 @@ class HelperLink:
         with trio.move_on_after(timeout_s):
             await event.wait()
         return answer[0] if answer else None
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    """On the loop, where there is no thread to be had."""
+    try:
+        return await trio.to_thread.run_sync(call, limiter=trio.CapacityLimiter(1))
+    except RuntimeError:
+        return call()

@@ -36,8 +36,8 @@ def from_memory(helper: wire.HelperResult, fd: int) -> StageEnd:
         segments = _read(fd, 4 * helper.segments, 2 * helper.stride)
         end = StageEnd(helper, stdout, stderr, segments)
         return end._replace(in_order=in_order(end)) if segments else end
-    except (OSError, MemoryError) as exc:
-        return without(helper, str(exc))
+    except Exception as exc:  # Whatever it is, this job has to end.
+        return without(helper, repr(exc))
 
 
 def without(helper: wire.HelperResult, why: str) -> StageEnd:

@@ -7,13 +7,13 @@ set-up failed. No exit code is ever read as a verdict.
 import errno
 import os
 import signal
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
 from sandboxd.engine import wire
+from sandboxd.engine.pieces import pieces
 from sandboxd.protocol import status
 from sandboxd.protocol.errors import LIMIT_EXCEEDED, RequestError
 from sandboxd.protocol.jobs import Stage
@@ -46,7 +46,6 @@ _TOO_LITTLE_MEMORY: Final = frozenset(
     }
 )
 _SHOWN_CHARS: Final = 200
-_PIECE_BYTES: Final = 1024 * 1024
 
 # Failures of set-up that come from what the client asked for, not from the host.
 _DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
@@ -231,7 +230,7 @@ def in_order(end: StageEnd) -> bytes:
     """stdout and stderr in order of arrival.
 
     The helper records a bounded number of changes between the two; what came after the last of
-    them follows stream by stream. In a thread, others get their turn after each of the pieces.
+    them follows stream by stream.
     """
     parts: list[bytes] = []
     at = [0, 0]
@@ -239,15 +238,10 @@ def in_order(end: StageEnd) -> bytes:
     for is_stderr, length in wire.unpack_segments(end.segments):
         start = at[is_stderr]
         at[is_stderr] = start + length
-        parts += _pieces(streams[is_stderr], start, start + length)
+        parts += pieces(streams[is_stderr], start, start + length)
     for stream, start in zip(streams, at, strict=True):
-        parts += _pieces(stream, start, len(stream))
+        parts += pieces(stream, start, len(stream))
     return b"".join(parts)
-
-
-def _pieces(data: bytes, start: int, end: int) -> Iterator[bytes]:
-    for at in range(start, end, _PIECE_BYTES):
-        yield data[at : min(end, at + _PIECE_BYTES)]
 
 
 def signal_name(number: int) -> str:

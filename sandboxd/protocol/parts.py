@@ -13,24 +13,22 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
+from sandboxd.protocol.sizes import output_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Copying less costs less than to go through the message.
+# Copying less than the first costs less than to go through the message; less than the second, than
+# to send it by itself.
 LARGE_BYTES: Final = 512 * 1024
+_ALONE_BYTES: Final = 16 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def has_large(value: object) -> bool:
-    """Whether there is a large value in a message, or in a part of one."""
-    if isinstance(value, bytes):
-        return len(value) > LARGE_BYTES
-    if isinstance(value, Struct):
-        return any(has_large(getattr(value, field)) for field in value.__struct_fields__)
-    if isinstance(value, dict):
-        return any(map(has_large, value.values()))
-    return isinstance(value, list | tuple) and any(map(has_large, value))
+def is_large(answer: object) -> bool:
+    """Whether an answer, or the params of a notification, should be sent in parts."""
+    return output_bytes(answer) > LARGE_BYTES
 
 
 def encode(message: object) -> list[bytes]:
@@ -46,13 +44,9 @@ class _Parts:
         self._small = bytearray()
 
     def add(self, value: object) -> None:
-        if not has_large(value):
-            self._small += _encode(value)
-        elif isinstance(value, bytes):
-            self._small += struct.pack(">BI", 0xC6, len(value))
-            self._parts += (bytes(self._small), value)
-            self._small.clear()
-        elif isinstance(value, Struct):
+        if isinstance(value, bytes) and len(value) > _ALONE_BYTES:
+            self._add_alone(value)
+        elif isinstance(value, Struct) and output_bytes(value) > _ALONE_BYTES:
             self._add_map(_fields(value))
         elif isinstance(value, dict):
             self._add_map(value)
@@ -60,6 +54,16 @@ class _Parts:
             self._small += _head(0x90, 0xDC, len(value))
             for each in value:
                 self.add(each)
+        else:
+            self._small += _encode(value)
+
+    def _add_alone(self, value: bytes) -> None:
+        if len(value) < 1 << 16:
+            self._small += struct.pack(">BH", 0xC5, len(value))
+        else:
+            self._small += struct.pack(">BI", 0xC6, len(value))
+        self._parts += (bytes(self._small), value)
+        self._small.clear()
 
     def _add_map(self, value: Mapping[Any, object]) -> None:
         self._small += _head(0x80, 0xDE, len(value))
@@ -74,7 +78,7 @@ class _Parts:
 
 
 def _fields(value: Struct) -> dict[str, object]:
-    """Of the models that have large values; they have no other options (`msgspec.Struct`)."""
+    """Of the models in `sizes`; they have no other options (`msgspec.Struct`)."""
     found = msgspec.structs.asdict(value)
     return {key: each for key, each in found.items() if each is not msgspec.UNSET}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from sandboxd.protocol import environments, functions, models, packages, parts, runtimes
 from sandboxd.protocol.errors import NOT_FOUND, RemoteProtocolError, RequestError
@@ -57,16 +57,6 @@ METHODS: Final[dict[str, type[Struct]]] = {
     "runtime.start": runtimes.ExecuteParams,
     **functions.METHODS,
 }
-
-_MAY_BE_LARGE: Final = frozenset(
-    {
-        models.StagesResult,
-        models.BatchResult,
-        runtimes.ExecuteResult,
-        functions.CallResult,
-        functions.OutputResult,
-    }
-)
 
 _request_decoder = msgspec.msgpack.Decoder(Request)
 _params_decoders = {
@@ -125,21 +115,8 @@ def encode_response(msgid: int, result: object) -> bytes:
     return _encode((RESPONSE, msgid, None, result))
 
 
-def is_large(result: object) -> bool:
-    """Whether the answer is one for `encode_large`. For plain results this takes 0.2 us."""
-    if type(result) is models.Result:
-        return (
-            len(result.stdout) > parts.LARGE_BYTES
-            or len(result.stderr) > parts.LARGE_BYTES
-            or (result.output is not UNSET and parts.has_large(result.output))
-            or (result.files is not UNSET and parts.has_large(result.files))
-            or (result.result is not UNSET and parts.has_large(result.result))
-        )
-    return type(result) in _MAY_BE_LARGE and parts.has_large(result)
-
-
-def encode_large(msgid: int, result: object) -> list[bytes]:
-    """`encode_response` in parts, which are sent one after the other."""
+def response_parts(msgid: int, result: object) -> list[bytes]:
+    """`encode_response` of a large result, to be sent one after the other."""
     return parts.encode((RESPONSE, msgid, None, result))
 
 
@@ -151,6 +128,11 @@ def encode_error(msgid: int, error: RequestError) -> bytes:
 def encode_notification(method: str, params: object) -> bytes:
     """A message that has no answer; `params` is one map or model."""
     return _encode((NOTIFICATION, method, (params,)))
+
+
+def notification_parts(method: str, params: object) -> list[bytes]:
+    """`encode_notification` with large params."""
+    return parts.encode((NOTIFICATION, method, (params,)))
 
 
 def encode_request(msgid: int, method: str, params: object) -> bytes:

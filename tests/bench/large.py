@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 MS = 1_000_000
 SIZE = 60 << 20  # max_message_bytes is 64 MiB
-LIMITS = {"output_bytes": SIZE, "memory_bytes": 1 << 30}
+LIMITS = {"output_bytes": SIZE, "memory_bytes": 1 << 30, "disk_bytes": 2 * SIZE}
+FILES = f"head -c {SIZE // 2} /dev/zero | split -b 128K -a 4"
 
 
 def measure(quick: bool) -> Section:
@@ -23,6 +24,11 @@ def measure(quick: bool) -> Section:
     with private_daemon(jobs=2) as daemon:
         requests = {
             "results of 60 MiB": job("flood", str(SIZE), limits=LIMITS),
+            "collected files, 240 of 128 KiB": {
+                "argv": ["/bin/sh", "-c", FILES],
+                "collect": ["x*"],
+                "limits": LIMITS,
+            },
             "requests of 60 MiB": job("true", stdin=bytes(SIZE)),
         }
         rows = [_row(daemon, name, request, turns) for name, request in requests.items()]

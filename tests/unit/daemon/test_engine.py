@@ -198,6 +198,50 @@ async def test_the_task_of_a_job_ends_while_its_output_is_read(
     assert not engine.scheduler.running
 
 
+async def test_large_outputs_are_read_one_after_the_other(
+    engine: Engine, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may be a large part of the memory there is; others have their turn in between."""
+    read, reading = payload.from_memory, []
+
+    def from_memory(helper: wire.HelperResult, fd: int) -> StageEnd:
+        reading.append(sum(len(job.outcomes) for job in jobs))
+        return read(helper, fd)
+
+    monkeypatch.setattr(payload, "from_memory", from_memory)
+    jobs = [Submitted(engine, spec("x")) for _ in range(2)]
+    for job_id in [(await peer.receive()).fields["job_id"] for _ in jobs]:
+        _send_memory(peer, job_id, bytes(1 << 20), b"")
+    for job in jobs:
+        await job.result()
+    assert reading == [0, 1]
+
+
+@pytest.mark.usefixtures("open_descriptors")
+async def test_a_large_output_where_there_is_no_thread(
+    engine: Engine, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none(*args: object, **options: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", none)
+    job = Submitted(engine, spec("x"))
+    data = os.urandom(1 << 20)
+    _send_memory(peer, (await peer.receive()).fields["job_id"], data, b"")
+    assert (await job.result()).stdout == data
+
+
+async def test_whatever_goes_wrong_with_a_large_output_ends_its_job(
+    engine: Engine, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payload, "in_order", lambda end: 1 // 0)
+    job = Submitted(engine, spec("x"))
+    job_id = (await peer.receive()).fields["job_id"]
+    _send_memory(peer, job_id, bytes(1 << 20), b"", struct.pack("=I", 10))
+    assert (await job.result()).status == status.INTERNAL_ERROR
+    assert not engine.expecting()
+
+
 async def test_memory_that_is_too_short_is_one_jobs_error(engine: Engine, peer: Peer) -> None:
     for size in (100_000, 700_000):
         job = Submitted(engine, spec("x"))

@@ -10,6 +10,7 @@ from rpc_client import Client, Connect
 from sandboxd.config import Config
 from sandboxd.connection import Connection
 from sandboxd.engine import wire
+from sandboxd.protocol.models import Result
 from sandboxd.server import Server
 from sandboxd.untaken import Share, Untaken
 
@@ -205,3 +206,24 @@ async def test_a_batch_goes_with_its_connection(
     connection.drop()
     assert server.untaken.bytes == 0
     assert connection.jobs.batches == set()
+
+
+async def test_a_large_message_is_counted_once_and_whole(
+    server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In between, the user who has most would not be the one."""
+    connection, client = connect(1000)
+    counted: list[int] = []
+    unread = connection.share.unread
+    monkeypatch.setattr(
+        connection.share, "unread", lambda *args: (counted.append(args[1]), unread(*args))
+    )
+    files: dict[str | bytes, bytes] = {f"f{n}": os.urandom(17_000) for n in range(200)}
+    connection.notify_exit("j1", Result("ok", files=files))
+    (large,) = counted
+    assert server.untaken.bytes == large > 200 * 17_000
+    kind, method, (params,) = await client.message()
+    assert (kind, method, params["job"]) == (2, "job.exit", "j1")
+    assert params["result"]["files"] == files
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.untaken.bytes == 0

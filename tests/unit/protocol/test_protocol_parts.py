@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from sandboxd.protocol import parts, rpc
-from sandboxd.protocol.functions import CallResult, OutputResult
+from sandboxd.protocol.functions import CallResult, ExecutionInfo, OutputResult
 from sandboxd.protocol.models import BatchResult, Result, StagesResult
 from sandboxd.protocol.runtimes import ExecuteResult
 
 LARGE = bytes(parts.LARGE_BYTES + 1)
-SMALL = bytes(parts.LARGE_BYTES)
+SMALL = bytes(parts.LARGE_BYTES - 10)
 WITH = Result("ok", stdout=LARGE, stderr=b"some", output=UNSET)
 WITHOUT = Result("ok", stdout=SMALL, files={"a": b"", b"\xff": b"x"})
 ANSWERS = [
@@ -31,28 +31,44 @@ ANSWERS = [
     BatchResult([WITHOUT, {"error": {"code": "busy", "data": {}}}, WITH, *[WITHOUT] * 20]),
     CallResult("ended", "ok", log=LARGE),
     OutputResult("f", "out.txt", LARGE),
+    ExecutionInfo("e", "s", "f", 1, "ended", 5, log=LARGE),
+]
+# None of it is large, but all together is.
+MANY = [
+    Result("ok", files={f"f{n}": bytes(20_000) for n in range(30)}),
+    BatchResult([Result("ok", stdout=bytes(70_000), output=bytes(10_000))] * 8),
 ]
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_answers_are_the_same_in_parts(answer: object) -> None:
-    assert rpc.is_large(answer)
-    made = rpc.encode_large(7, answer)
+    assert parts.is_large(answer)
+    made = rpc.response_parts(7, answer)
     decode = msgspec.msgpack.decode  # Of some maps, msgspec writes longer heads than need be.
     assert decode(b"".join(made)) == decode(rpc.encode_response(7, answer))
     assert any(part is LARGE for part in made)
+
+
+@pytest.mark.parametrize("answer", MANY)
+def test_much_that_is_small_is_not_put_together(answer: object) -> None:
+    assert parts.is_large(answer)
+    made = rpc.notification_parts("job.exit", answer)
+    decode = msgspec.msgpack.decode
+    assert decode(b"".join(made)) == decode(rpc.encode_notification("job.exit", answer))
+    assert max(map(len, made)) < 200_000
+    assert sum(1 for part in made if len(part) > 16_384) >= 8
 
 
 @pytest.mark.parametrize(
     "answer", [WITHOUT, StagesResult(WITHOUT), BatchResult([WITHOUT]), {"data": LARGE}, None]
 )
 def test_other_answers_are_not_large(answer: object) -> None:
-    assert not rpc.is_large(answer)
+    assert not parts.is_large(answer)
 
 
 _leaves = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary()
 _values = st.recursive(
-    _leaves | st.just(LARGE),
+    _leaves | st.sampled_from([LARGE, bytes(16_385), bytes(65_535), bytes(65_536)]),
     lambda inner: (
         st.lists(inner, max_size=40) | st.dictionaries(st.text() | st.binary(), inner, max_size=40)
     ),
