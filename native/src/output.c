@@ -127,9 +127,7 @@ bool output_read(struct output *output, unsigned stream, int fd, uint64_t most) 
     return true;
 }
 
-static void empty(struct output *output) {
-    output->len[0] = output->len[1] = output->segments = 0;
-}
+static void empty(struct output *output) { output->len[0] = output->len[1] = output->segments = 0; }
 
 int output_give_away(struct output *output) {
     const size_t order = output->segments * sizeof *output->segment;

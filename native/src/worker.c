@@ -3,8 +3,8 @@
  *
  * It sleeps until sandboxd, a slot, or a deadline wants something. Nothing in the loop waits for a
  * job or for the making of a slot, so its length bounds how late a limit can be: some tens of
- * microseconds for each event, and for a result of 100 MiB some milliseconds (output.c). What can wait for a job, reading its pipes, is done by threads
- * (reader.c).
+ * microseconds for each event, and for a result of 100 MiB some milliseconds (output.c). What can
+ * wait for a job, reading its pipes, is done by threads (reader.c).
  */
 #define _GNU_SOURCE
 #include <poll.h>
