@@ -9,6 +9,7 @@
 #include <linux/falloc.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "internal.h"
@@ -16,6 +17,7 @@
 enum {
     KEEP_BYTES = 65536, /* a job's output up to this stays allocated for the next */
     SEGMENT_BYTES = SBX_MAX_SEGMENTS * sizeof(uint32_t),
+    ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 };
 
 static void *map_alone(uint64_t bytes, int flags, int fd) {
@@ -28,19 +30,27 @@ static void *map_alone(uint64_t bytes, int flags, int fd) {
     return NULL;
 }
 
+/* A signal comes from the attempt. */
+static bool file_may_have(uint64_t bytes) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur >= bytes;
+}
+
 static void unmap_data(struct output *output) {
     if (output->data[0])
         (void)munmap(output->data[0], 2 * output->stride);
     close_fd(&output->fd);
 }
 
-/* Leaves the output as it was where it fails. */
+/* Leaves the output as it was where it fails. Under a limit for files that nobody could raise,
+ * what is too large for a message cannot be had. */
 static int renew(struct output *output) {
     const uint64_t bytes = 2 * output->stride;
-    autoclose int fd = memfd_create("output", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0)
+    const bool file = file_may_have(bytes + SEGMENT_BYTES);
+    autoclose int fd = file ? memfd_create("output", MFD_CLOEXEC) : -1;
+    if (file && (fd < 0 || ftruncate(fd, (off_t)bytes) < 0))
         return -1;
-    char *data = map_alone(bytes, MAP_SHARED, fd);
+    char *data = file ? map_alone(bytes, MAP_SHARED, fd) : map_alone(bytes, ANONYMOUS, -1);
     if (!data)
         return -1;
     unmap_data(output);
@@ -66,7 +76,7 @@ static int find_nowait(bool *ret) {
 int output_init(struct output *output, uint64_t output_max) {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     *output = (struct output){.fd = -1, .stride = (output_max + page - 1) / page * page};
-    output->segment = map_alone(SEGMENT_BYTES, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+    output->segment = map_alone(SEGMENT_BYTES, ANONYMOUS, -1);
     if (!output->segment || find_nowait(&output->nowait) < 0)
         return -1;
     return renew(output);
@@ -132,7 +142,7 @@ static void empty(struct output *output) { output->len[0] = output->len[1] = out
 int output_give_away(struct output *output) {
     const size_t order = output->segments * sizeof *output->segment;
     int fd = output->fd;
-    if (pwrite(fd, output->segment, order, (off_t)(2 * output->stride)) != (ssize_t)order)
+    if (fd < 0 || pwrite(fd, output->segment, order, (off_t)(2 * output->stride)) != (ssize_t)order)
         return -1;
     output->fd = -1;
     if (renew(output) < 0) {
@@ -145,8 +155,13 @@ int output_give_away(struct output *output) {
 
 void output_end(struct output *output) {
     const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    if (output->len[0] > KEEP_BYTES || output->len[1] > KEEP_BYTES)
-        (void)fallocate(output->fd, how, 0, (off_t)(2 * output->stride + SEGMENT_BYTES));
+    const uint64_t bytes = 2 * output->stride;
+    if (output->len[0] <= KEEP_BYTES && output->len[1] <= KEEP_BYTES)
+        ;
+    else if (output->fd < 0)
+        (void)madvise(output->data[0], bytes, MADV_DONTNEED);
+    else
+        (void)fallocate(output->fd, how, 0, (off_t)(bytes + SEGMENT_BYTES));
     empty(output);
 }
 

@@ -173,6 +173,30 @@ static void output_that_nobody_can_be_given_stays(void) {
     output_free(&output);
 }
 
+/* As of an ordinary user who has such a limit. */
+static void a_limit_for_files_costs_what_is_large_alone(void) {
+    const struct rlimit small = {1 << 20, RLIM_INFINITY};
+    struct output output;
+    struct rlimit before;
+    int ends[2];
+    REQUIRE(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0 && setrlimit(RLIMIT_FSIZE, &small) == 0);
+    REQUIRE(output_init(&output, 1 << 20) == 0);
+    output_begin(&output, 1 << 20, true);
+    print(ends[1], 'x', 3);
+    CHECK(output_read(&output, 1, ends[0], UINT64_MAX));
+    CHECK(output.len[1] == 3 && output.data[1][2] == 'x');
+    CHECK_EQ(output_give_away(&output), -1);
+    memset(output.data[1], 'x', 1 << 20);
+    output.len[1] = 1 << 20;
+    output_end(&output);
+    CHECK_EQ(output.data[1][0], 0);
+    output_free(&output);
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    close_fd(&ends[0]);
+    close_fd(&ends[1]);
+}
+
 /* As where the host has no page: what was read so far is not what the job printed. */
 static void output_that_cannot_be_read_is_known(void) {
     struct output output;
@@ -257,6 +281,8 @@ TEST_MAIN(TEST(exactly_the_cap_is_kept), TEST(a_cap_of_nothing_keeps_nothing),
           TEST(a_pipe_that_would_wait_does_not), TEST(a_named_pipe_that_would_wait_does_not),
           TEST(order_of_arrival_is_kept), TEST(more_changes_than_are_recorded_do_no_harm),
           TEST(output_that_is_given_away_is_whole_and_alone),
-          TEST(output_that_nobody_can_be_given_stays), TEST(output_that_cannot_be_read_is_known),
-          TEST(much_that_was_printed_leaves_no_memory), TEST(descriptors_travel_with_a_message),
+          TEST(output_that_nobody_can_be_given_stays),
+          TEST(a_limit_for_files_costs_what_is_large_alone),
+          TEST(output_that_cannot_be_read_is_known), TEST(much_that_was_printed_leaves_no_memory),
+          TEST(descriptors_travel_with_a_message),
           TEST(a_message_that_was_cut_off_leaves_no_descriptor))
