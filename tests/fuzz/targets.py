@@ -30,6 +30,7 @@ from sandboxd.protocol.framing import NEED_DATA, FrameDecoder
 from sandboxd.protocol.functions import FunctionFields
 from sandboxd.protocol.limits import JobLimits
 from sandboxd.runtimes import model, versions
+from sandboxd.unpack import source
 from sandboxd.unpack.bounds import Bounds, Options
 from sandboxd.unpack.extract import Extraction
 from sandboxd.unpack.refused import Refused
@@ -335,6 +336,8 @@ def _unpack(kind: Any, base: Path, options: Options, content: bytes) -> None:
     root = os.open(base / "root", os.O_RDONLY | os.O_DIRECTORY)
     try:
         kind(root, _BOUNDS, options).run(io.BytesIO(content))
+    except source.DAMAGED:
+        pass  # As in `unpack.__main__`, which has a sentence for it.
     except Refused as exc:
         assert "\n" not in str(exc)  # noqa: PT017 - either is right
         json.dumps(str(exc))
