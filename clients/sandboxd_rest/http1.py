@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Address = tuple[str, int] | None
 
 _RECEIVE_BYTES: Final = 64 * 1024
-_LINGER_S: Final = 5.0
+LINGER_S: Final = 5.0
 _GONE: Final = {"type": "http.disconnect"}
 
 
@@ -175,7 +175,7 @@ class Connection:
         close a socket with something unread resets the connection, and the client then sees that
         instead of the answer."""
         with self._lingering:
-            self._lingering.deadline = trio.current_time() + _LINGER_S
+            self._lingering.deadline = trio.current_time() + LINGER_S
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._stream.send_eof()
             while await self._next():

@@ -16,6 +16,7 @@ import select
 import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
@@ -45,6 +46,7 @@ _log.setLevel(logging.WARNING)
 _MAX_HEADERS_BYTES: Final = 16 * 1024
 _TLS_TIMEOUT_S: Final = 10.0
 _BACKLOG: Final = 1024
+_LINGER_BYTES: Final = 64 * 1024
 # Messages between the server and a task: a few, so that whoever sends more has to wait.
 _QUEUE: Final = 4
 # Of an answer: `App` sends bodies in one piece.
@@ -177,6 +179,8 @@ class _Connection(TCPServer):
         self._head = b""
         self._watched: set[trio.CancelScope] = set()
         self.state[WATCHED] = self._watched
+        self._reader: trio.lowlevel.Task | None = None
+        self._read_all = trio.Event()
         self._all = trio.CancelScope()
         self._session = trio.CancelScope()
         self.state[SESSION] = self._begin_session
@@ -227,13 +231,32 @@ class _Connection(TCPServer):
             return 0  # What is wrong comes out below.
 
     async def _read_data(self) -> None:
+        self._reader = trio.lowlevel.current_task()
         if self._begun:
             await self.protocol.handle(RawData(self._begun))
         await super()._read_data()
+        self._read_all.set()
         self._idle.end()
         self._session.cancel()
         for scope in self._watched:
             scope.cancel()
+
+    async def _close(self) -> None:
+        protocol = getattr(self.protocol, "protocol", None)
+        state = getattr(getattr(protocol, "connection", None), "their_state", None)
+        if state in (h11.SEND_BODY, h11.ERROR) and not self._read_all.is_set():
+            with trio.move_on_after(http1.LINGER_S):
+                await self._linger()
+        await super()._close()
+
+    async def _linger(self) -> None:
+        """As plain connections do, until the client closes this one, which it is told to."""
+        if trio.lowlevel.current_task() is not self._reader:
+            await self._read_all.wait()
+            return
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await self.stream.receive_some(_LINGER_BYTES):
+                pass
 
     def _begin_session(self) -> None:
         self._task_group.spawn(self._end_with_client)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
 import ssl
@@ -511,6 +512,25 @@ def test_outputs_are_for_who_asked_and_no_page_of_ours(world: World) -> None:
         assert answer.headers["content-disposition"].startswith("attachment")
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-security-policy"].startswith("sandbox")
+
+
+def test_who_still_sends_when_it_is_refused_sees_why(world: World) -> None:
+    """The connection is not reset under a client that looks for the answer when it has sent all."""
+    path = f"/joe/tsp/executions/{world.pending()}/input/options"
+    client = http.client.HTTPSConnection(
+        "localhost", world.gateway.port, timeout=30, context=world.call.context
+    )
+    with contextlib.closing(client):
+        client.putrequest("POST", path)
+        client.putheader("authorization", f"Bearer {world.key}")
+        client.putheader("content-length", str(8 * MIB))
+        client.endheaders(bytes(MIB))
+        for _ in range(7):
+            time.sleep(0.1)
+            client.send(bytes(MIB))
+        answer = client.getresponse()
+        assert (answer.status, answer.getheader("connection")) == (413, "close")
+        assert "errorMessage" in json.loads(answer.read())
 
 
 def test_too_many_files_at_once(world: World, tmp_path: Path) -> None:
