@@ -134,11 +134,20 @@ def _described() -> dict[str, Any]:
     }
 
 
+# Where the author has a name that is the beginning of another wire format's paths.
+_NOT_OURS: Final = {
+    "type": "object",
+    "required": ["message"],
+    "properties": {"message": {"type": "string"}},
+}
+
+
 def _operation(path: str, method: str, summary: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     error = reference(models.PifopError)
     codes = sorted((400, 401, 403, 404, 415, 503, *_CODES.get(path, ())))
     body = _BODY if path == _INPUT else None
-    found = operation(summary, answer, {str(code): error for code in codes}, body)
+    failures = {str(code): error for code in codes} | {"404": {"anyOf": [error, _NOT_OURS]}}
+    found = operation(summary, answer, failures, body)
     text = {"type": "string", "pattern": f"^{paths.NAME}$"}
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": text}
