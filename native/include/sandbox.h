@@ -124,6 +124,8 @@ enum sbx_fd {
     X(DESCRIPTORS, "passing descriptors",                                                          \
       "programs that wait for what clients passed, and cannot be ended, keep too many sandboxes "  \
       "already; see 'lost' in sandboxctl status")                                                  \
+    X(OUTPUT, "keeping what the program printed",                                                  \
+      "a lack of memory or descriptors, or a small limit for files (ulimit -f), can be why")       \
     X(INTERPRETER, "starting an interpreter that waits",                                           \
       "only warm slots need it (warm_slots in sandboxd.toml); programs are started without it")
 
@@ -202,8 +204,8 @@ struct sbx_result {
     uint64_t stride;
     int32_t exit_code; /* when reason is EXITED */
     int32_t signal;    /* when reason is SIGNALED */
-    uint32_t step;     /* enum sbx_step, when reason is SETUP */
-    int32_t error;     /* errno, when reason is SETUP */
+    uint32_t step;     /* enum sbx_step, when reason is SETUP, or is known with HELPER */
+    int32_t error;     /* errno, with a step */
     uint32_t flags;    /* enum sbx_result_flag */
     uint32_t memory_source;
     uint32_t segments;

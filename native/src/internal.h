@@ -393,7 +393,7 @@ struct output {
     bool nowait; /* pipes of this kernel know RWF_NOWAIT */
     bool truncated[2];
     bool ordered;
-    bool failed; /* something of it could not be read */
+    int error; /* why something of it could not be read */
     uint32_t *segment;
     uint32_t segments;
 };
@@ -403,8 +403,8 @@ void output_begin(struct output *output, uint64_t cap, bool ordered);
 /* Reads what is there, but no more than about `most`. Returns false once more came than the cap
  * allows, or it failed. */
 bool output_read(struct output *output, unsigned stream, int fd, uint64_t most);
-/* The memfd with what came, which is the caller's now; the output is empty. -1, and all is as it
- * was, where no other can be had. */
+/* The memfd with what came, which is the caller's now; the output is empty. -1 with errno, and all
+ * is as it was, where no other can be had. */
 int output_give_away(struct output *output);
 void output_end(struct output *output);
 void output_free(struct output *output);

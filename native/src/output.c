@@ -86,7 +86,7 @@ void output_begin(struct output *output, uint64_t cap, bool ordered) {
     output->cap = cap;
     output->ordered = ordered;
     output->segments = 0;
-    output->failed = false;
+    output->error = 0;
     for (int i = 0; i < 2; i++) {
         output->len[i] = 0;
         output->truncated[i] = false;
@@ -121,10 +121,10 @@ bool output_read(struct output *output, unsigned stream, int fd, uint64_t most) 
                  : read_now(output, fd, &extra, 1);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
-            output->failed |= errno != EAGAIN; /* no page for it, or no pipe */
+        if (n < 0 && errno != EAGAIN)
+            output->error = errno; /* no page for it, or no pipe */
         if (n <= 0)
-            return !output->failed;
+            return !output->error;
         if (!room) {
             output->truncated[stream] = true;
             return false;
@@ -142,6 +142,7 @@ static void empty(struct output *output) { output->len[0] = output->len[1] = out
 int output_give_away(struct output *output) {
     const size_t order = output->segments * sizeof *output->segment;
     int fd = output->fd;
+    errno = EFBIG;
     if (fd < 0 || pwrite(fd, output->segment, order, (off_t)(2 * output->stride)) != (ssize_t)order)
         return -1;
     output->fd = -1;

@@ -55,14 +55,22 @@ static void drain(struct slot *slot, struct sbx_result *ret) {
         ret->flags |= SBX_RESULT_STDERR_TRUNCATED;
 }
 
+/* Whatever became of the program, the result is not what it printed. */
+static void not_kept(struct sbx_result *ret, int error) {
+    ret->reason = SBX_REASON_HELPER;
+    ret->step = SBX_STEP_OUTPUT;
+    ret->error = error;
+}
+
 /* In the order in which one explains the other: a program that was killed for memory also exited
  * somehow; one that printed too much may also have run too long. */
 static void decide(struct slot *slot, struct sbx_result *ret) {
     const struct sbx_limits *limits = &slot->job.limits;
     if (cgroup_oom(&slot->cgroup) || slot->reason == SBX_REASON_MEMORY)
         ret->reason = SBX_REASON_MEMORY;
-    else if (slot->output.failed && (!slot->reason || slot->reason == SBX_REASON_OUTPUT))
-        ret->reason = SBX_REASON_HELPER; /* whatever became of it, this is not what it printed */
+    else if (slot->output.error && !slot->lost &&
+             (!slot->reason || slot->reason == SBX_REASON_OUTPUT))
+        not_kept(ret, slot->output.error);
     else if (slot->reason)
         ret->reason = slot->reason;
     else if (ret->step)
@@ -91,8 +99,8 @@ static void send_payload(struct worker *worker, struct output *output, struct sb
         fds.count = fds.fd[0] >= 0;
         result->flags |= SBX_RESULT_MEMFD;
         result->stride = output->stride;
-        if (!fds.count) { /* no memory on the host for what was printed */
-            result->reason = SBX_REASON_HELPER;
+        if (!fds.count) {
+            not_kept(result, errno);
             result->flags &= ~(uint32_t)SBX_RESULT_MEMFD;
             result->stdout_len = result->stderr_len = result->segments = 0;
         }

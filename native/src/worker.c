@@ -343,14 +343,21 @@ static unsigned count_cpus(void) {
     return count < 1 ? 1 : (unsigned)count;
 }
 
+/* Which output.c's memory is. The hard limit is the administrator's word, for jobs as well. */
+static void allow_large_files(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_FSIZE, &limit);
+}
+
 int worker_run(const struct config *config, int sock, int keeper) {
     struct worker worker = {.config = config, .sock = sock, .keeper = keeper, .cpus = count_cpus()};
     const int buffer = SEND_BUFFER;
-    const struct rlimit no_core = {1, 1};                          /* init.c says why not 0 */
-    const struct rlimit any_size = {RLIM_INFINITY, RLIM_INFINITY}; /* of output.c's memory */
-    /* Where the host allows less, so be it. */
-    (void)setrlimit(RLIMIT_CORE, &no_core);
-    (void)setrlimit(RLIMIT_FSIZE, &any_size);
+    const struct rlimit no_core = {1, 1};   /* init.c says why not 0 */
+    (void)setrlimit(RLIMIT_CORE, &no_core); /* where the host allows less, so be it */
+    allow_large_files();
     /* Needs CAP_NET_ADMIN; without it the default (200 KiB) holds a few results less. */
     (void)setsockopt(sock, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);
     worker.recycles = cgroup_recycles(config);

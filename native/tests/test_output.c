@@ -187,6 +187,7 @@ static void a_limit_for_files_costs_what_is_large_alone(void) {
     CHECK(output_read(&output, 1, ends[0], UINT64_MAX));
     CHECK(output.len[1] == 3 && output.data[1][2] == 'x');
     CHECK_EQ(output_give_away(&output), -1);
+    CHECK_EQ(errno, EFBIG);
     memset(output.data[1], 'x', 1 << 20);
     output.len[1] = 1 << 20;
     output_end(&output);
@@ -204,12 +205,12 @@ static void output_that_cannot_be_read_is_known(void) {
     REQUIRE(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
     REQUIRE(output_init(&output, 4096) == 0 && ftruncate(output.fd, 0) == 0);
     output_begin(&output, 4096, false);
-    CHECK(output_read(&output, 0, ends[0], UINT64_MAX) && !output.failed);
+    CHECK(output_read(&output, 0, ends[0], UINT64_MAX) && !output.error);
     print(ends[1], 'x', 1);
     CHECK(!output_read(&output, 0, ends[0], UINT64_MAX));
-    CHECK(output.failed && !output.truncated[0] && output.len[0] == 0);
+    CHECK(output.error && !output.truncated[0] && output.len[0] == 0);
     output_begin(&output, 4096, false);
-    CHECK(!output.failed);
+    CHECK(!output.error);
     output_free(&output);
     close_fd(&ends[0]);
     close_fd(&ends[1]);

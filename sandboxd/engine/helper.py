@@ -314,7 +314,7 @@ class HelperLink:
     def _take_result(self, helper: wire.HelperResult, message: memoryview) -> None:
         if helper.flags & wire.RESULT_MEMFD:
             # The kernel drops what a process has no place for. As where the worker has none.
-            self._ended(payload.without(helper, "no descriptor for it"))
+            self._ended(payload.without(helper, errno.EMFILE))
         else:
             self._ended(payload.from_message(helper, message))
 

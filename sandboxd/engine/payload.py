@@ -1,5 +1,6 @@
 """What a program printed, as it comes from the helper: in the message, or as memory of its own."""
 
+import errno
 import logging
 import os
 from typing import Final
@@ -37,17 +38,18 @@ def from_memory(helper: wire.HelperResult, fd: int) -> StageEnd:
         end = StageEnd(helper, stdout, stderr, segments)
         return end._replace(in_order=in_order(end)) if segments else end
     except Exception as exc:  # Whatever it is, this job has to end.
-        return without(helper, repr(exc))
+        _log.exception("a job's output could not be read %s", fields(job=helper.job_id))
+        return without(helper, exc.errno or errno.EIO if isinstance(exc, OSError) else errno.EIO)
 
 
-def without(helper: wire.HelperResult, why: str) -> StageEnd:
+def without(helper: wire.HelperResult, error: int) -> StageEnd:
     """The end of a program of which it is not known what it printed."""
-    _log.error("a job's output is lost %s", fields(job=helper.job_id, why=why))
-    return StageEnd(helper._replace(reason=wire.REASON_HELPER, segments=0))
+    values = {"reason": wire.REASON_HELPER, "step": wire.STEP_OUTPUT, "error": error, "segments": 0}
+    return StageEnd(helper._replace(**values))
 
 
 def _read(fd: int, size: int, at: int) -> bytes:
     data = os.pread(fd, size, at) if size else b""
     if len(data) != size:
-        raise OSError(f"{len(data)} bytes of {size} are there")
+        raise OSError(errno.ENODATA, f"{len(data)} bytes of {size} are there")
     return data

@@ -113,6 +113,8 @@ def _judge(helper: wire.HelperResult, limits: JobLimits) -> tuple[str, str]:
     lost = _LOST if helper.flags & wire.RESULT_LOST else ""
     if kind is not None:
         return kind, limit_message(kind, limits) + _process_hint(helper, limits) + lost
+    if helper.reason == wire.REASON_HELPER and helper.step:
+        return status.INTERNAL_ERROR, setup_message(helper.step, helper.error)
     if helper.reason not in (wire.REASON_EXITED, wire.REASON_SIGNALED):
         return status.INTERNAL_ERROR, f"the sandbox died and took the program with it{lost}"
     if helper.cpu_time_ns > limits.cpu_time_ns:

@@ -84,6 +84,7 @@ STEP_STDIN: Final[int] = lib.SBX_STEP_STDIN
 STEP_CWD: Final[int] = lib.SBX_STEP_CWD
 STEP_TTY: Final[int] = lib.SBX_STEP_TTY
 STEP_EXEC: Final[int] = lib.SBX_STEP_EXEC
+STEP_OUTPUT: Final[int] = lib.SBX_STEP_OUTPUT
 STEP_INTERPRETER: Final[int] = lib.SBX_STEP_INTERPRETER
 STEP_LIMITS: Final[int] = lib.SBX_STEP_LIMITS
 STEP_COLLECT: Final[int] = lib.SBX_STEP_COLLECT

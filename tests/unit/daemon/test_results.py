@@ -179,3 +179,10 @@ def test_every_reason_has_a_status() -> None:
         if reason != wire.REASON_SETUP:
             end = StageEnd(helper_result(1, reason=reason))
             assert build(end, STAGE, LIMITS).status in status.STATUSES
+
+
+def test_output_that_could_not_be_kept() -> None:
+    end = stage_end(reason=wire.REASON_HELPER, step=wire.STEP_OUTPUT, error=errno.EFBIG)
+    result = build(end, STAGE, LIMITS)
+    assert result.status == status.INTERNAL_ERROR
+    assert result.message.startswith("keeping what the program printed failed: File too large; ")
