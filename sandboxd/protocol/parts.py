@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # to send it by itself.
 LARGE_BYTES: Final = 512 * 1024
 _ALONE_BYTES: Final = 16 * 1024
+# No map but that of files has so many entries.
+_MANY: Final = 64
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -46,7 +48,7 @@ class _Parts:
     def add(self, value: object) -> None:
         if isinstance(value, bytes) and len(value) > _ALONE_BYTES:
             self._add_alone(value)
-        elif isinstance(value, Struct) and output_bytes(value) > _ALONE_BYTES:
+        elif isinstance(value, Struct) and _largest(value) > _ALONE_BYTES:
             self._add_map(_fields(value))
         elif isinstance(value, dict):
             self._add_map(value)
@@ -67,14 +69,35 @@ class _Parts:
 
     def _add_map(self, value: Mapping[Any, object]) -> None:
         self._small += _head(0x80, 0xDE, len(value))
+        if len(value) > _MANY:
+            value = self._add_small(value)
         for key, each in value.items():
             self._small += _encode(key)
             self.add(each)
+
+    def _add_small(self, files: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """Of many files the small ones, in one go: one by one they would take the loop long.
+        Returns the others."""
+        large = {name: data for name, data in files.items() if len(data) > _ALONE_BYTES}
+        small = {name: data for name, data in files.items() if name not in large}
+        self._small += _encode(small)[len(_head(0x80, 0xDE, len(small))) :]
+        return large
 
     def end(self) -> list[bytes]:
         if self._small:
             self._parts.append(bytes(self._small))
         return self._parts
+
+
+def _largest(value: object) -> int:
+    """The longest of a model's values that are bytes."""
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, Struct):
+        return max(_largest(getattr(value, field)) for field in value.__struct_fields__)
+    if isinstance(value, dict):  # Of files, or with a map of what was wrong.
+        return max(map(len, value.values()), default=0)
+    return max(map(_largest, value), default=0) if isinstance(value, list) else 0
 
 
 def _fields(value: Struct) -> dict[str, object]:

@@ -30,7 +30,7 @@ def _result(result: Result) -> int:
     if result.result is not UNSET:
         size += len(result.result)
     if result.files is not UNSET:
-        size += sum(len(name) + len(data) for name, data in result.files.items())
+        size += sum(map(len, result.files)) + sum(map(len, result.files.values()))
     return size
 
 
