@@ -20,7 +20,8 @@ import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.events import RawData
+from hypercorn.events import Closed, RawData
+from hypercorn.protocol.h11 import H11WSConnection
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -28,7 +29,7 @@ from hypercorn.utils import parse_socket_addr, repr_socket_addr
 
 from sandboxd_rest import http1
 from sandboxd_rest.http import SESSION, WATCHED
-from sandboxd_rest.http1_answer import time_to_take
+from sandboxd_rest.http1_answer import CLOSE, time_to_take
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sandboxd.rest.http")
 _log.setLevel(logging.WARNING)
 
+_CONNECTION: Final = "sandboxd.connection"  # In a request's state.
 _MAX_HEADERS_BYTES: Final = 16 * 1024
 _TLS_TIMEOUT_S: Final = 10.0
 _BACKLOG: Final = 1024
-_LINGER_BYTES: Final = 64 * 1024
 # Messages between the server and a task: a few, so that whoever sends more has to wait.
 _QUEUE: Final = 4
 # Of an answer: `App` sends bodies in one piece.
@@ -152,6 +153,9 @@ class _Wrapper(ASGIWrapper):
         self, scope: Any, receive: Any, send: Any, sync_spawn: object, call_soon: object
     ) -> None:
         async def send_it(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start" and scope["state"][_CONNECTION].owed:
+                others = [each for each in message["headers"] if each != CLOSE]
+                message = {**message, "headers": [*others, CLOSE]}
             if message["type"] not in _LAST:
                 await send(message)
                 return
@@ -178,9 +182,8 @@ class _Connection(TCPServer):
         self._write_timeout_s = cast("_Server", self.config).write_timeout_s
         self._head = b""
         self._watched: set[trio.CancelScope] = set()
+        self.state[_CONNECTION] = self
         self.state[WATCHED] = self._watched
-        self._reader: trio.lowlevel.Task | None = None
-        self._read_all = trio.Event()
         self._all = trio.CancelScope()
         self._session = trio.CancelScope()
         self.state[SESSION] = self._begin_session
@@ -192,6 +195,9 @@ class _Connection(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """The head of an answer is kept back until what follows it, and sent in one piece."""
+        if isinstance(event, Closed) and self.owed and not self.context.terminated.is_set():
+            await self._linger()
+            return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
@@ -231,32 +237,28 @@ class _Connection(TCPServer):
             return 0  # What is wrong comes out below.
 
     async def _read_data(self) -> None:
-        self._reader = trio.lowlevel.current_task()
         if self._begun:
             await self.protocol.handle(RawData(self._begun))
         await super()._read_data()
-        self._read_all.set()
         self._idle.end()
         self._session.cancel()
         for scope in self._watched:
             scope.cancel()
 
-    async def _close(self) -> None:
-        protocol = getattr(self.protocol, "protocol", None)
-        state = getattr(getattr(protocol, "connection", None), "their_state", None)
-        if state in (h11.SEND_BODY, h11.ERROR) and not self._read_all.is_set():
-            with trio.move_on_after(http1.LINGER_S):
-                await self._linger()
-        await super()._close()
+    @property
+    def owed(self) -> bool:
+        """Whether the client has not sent all of the request that is answered."""
+        protocol = getattr(getattr(self, "protocol", None), "protocol", None)
+        connection = getattr(protocol, "connection", None)
+        return getattr(connection, "their_state", None) is h11.SEND_BODY
 
     async def _linger(self) -> None:
-        """As plain connections do, until the client closes this one, which it is told to."""
-        if trio.lowlevel.current_task() is not self._reader:
-            await self._read_all.wait()
-            return
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while await self.stream.receive_some(_LINGER_BYTES):
-                pass
+        """As plain connections do. Whatever the client still sends is read and forgotten, and the
+        connection ends when it has closed it, as it is told to; when that takes too long; or with
+        the server."""
+        self.protocol.protocol.connection = _Forgetful()
+        await self.protocol.handle(Closed())
+        self._idle.linger(http1.LINGER_S)
 
     def _begin_session(self) -> None:
         self._task_group.spawn(self._end_with_client)
@@ -269,6 +271,19 @@ class _Connection(TCPServer):
             gone.register(sock.fileno(), select.EPOLLRDHUP)
             await trio.lowlevel.wait_readable(gone.fileno())
             self._all.cancel()
+
+
+class _Forgetful(H11WSConnection):
+    """In the place of the parser of a connection that is read to its end and no more."""
+
+    def __init__(self) -> None:
+        """It has nothing to take over."""
+
+    def receive_data(self, data: bytes) -> None:
+        pass
+
+    def next_event(self) -> Any:
+        return h11.NEED_DATA
 
 
 class _Idle:
@@ -287,6 +302,10 @@ class _Idle:
         if not self._started:
             self._started = True
             task_group.spawn(self._watch)
+
+    def linger(self, seconds: float) -> None:
+        """It is only read, and for no longer than this."""
+        self._scope.deadline = trio.current_time() + seconds
 
     async def stop(self) -> None:
         """It has something to do."""

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -514,23 +514,69 @@ def test_outputs_are_for_who_asked_and_no_page_of_ours(world: World) -> None:
         assert answer.headers["content-security-policy"].startswith("sandbox")
 
 
-def test_who_still_sends_when_it_is_refused_sees_why(world: World) -> None:
-    """The connection is not reset under a client that looks for the answer when it has sent all."""
-    path = f"/joe/tsp/executions/{world.pending()}/input/options"
+@contextlib.contextmanager
+def sending(world: World, path: str, size: int) -> Iterator[http.client.HTTPSConnection]:
+    """A request that says that its body is so long; nothing of that is sent yet."""
     client = http.client.HTTPSConnection(
         "localhost", world.gateway.port, timeout=30, context=world.call.context
     )
     with contextlib.closing(client):
         client.putrequest("POST", path)
         client.putheader("authorization", f"Bearer {world.key}")
-        client.putheader("content-length", str(8 * MIB))
-        client.endheaders(bytes(MIB))
-        for _ in range(7):
+        client.putheader("content-length", str(size))
+        client.endheaders()
+        yield client
+
+
+def test_who_still_sends_when_it_is_refused_sees_why(world: World) -> None:
+    """The connection is not reset under a client that looks for the answer when it has sent all."""
+    path = f"/joe/tsp/executions/{world.pending()}/input/options"
+    with sending(world, path, 8 * MIB) as client:
+        for _ in range(8):
             time.sleep(0.1)
             client.send(bytes(MIB))
         answer = client.getresponse()
         assert (answer.status, answer.getheader("connection")) == (413, "close")
         assert "errorMessage" in json.loads(answer.read())
+
+
+def test_refused_requests_that_go_on_keep_nothing(world: World) -> None:
+    """Whatever comes after one is forgotten, and the gateway ends as soon as ever: neither what is
+    still open nor what was left by clients that have gone is waited for."""
+    with contextlib.ExitStack() as stack:
+        with serving(world.daemon.socket, world.directory) as gateway:
+            other = replace(world, gateway=gateway)
+            for n in range(20):
+                plain = socket.create_connection(("localhost", gateway.port), timeout=30)
+                sock = stack.enter_context(
+                    other.call.context.wrap_socket(plain, False, True, True, "localhost")
+                )
+                sock.sendall(
+                    b"POST /joe/nothing/executions HTTP/1.1\r\nhost: localhost\r\n"
+                    b"content-length: 4\r\n\r\n"
+                )
+                head = sock.recv(65536).lower()
+                assert head.startswith(b"http/1.1 401 ")
+                assert b"connection: close" in head
+                sock.sendall(b"abcd" + b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n" * 3)
+                if n % 2:
+                    sock.close()
+            assert other.call("GET", "/joe/tsp").status == 200
+            ended = time.monotonic()
+            gateway.stop()
+        assert time.monotonic() - ended < 3.0
+
+
+def test_a_connection_is_kept_where_all_was_sent(world: World) -> None:
+    client = http.client.HTTPSConnection(
+        "localhost", world.gateway.port, timeout=30, context=world.call.context
+    )
+    with contextlib.closing(client):
+        for _ in range(50):
+            client.request("GET", "/joe/nothing")
+            answer = client.getresponse()
+            assert (answer.status, answer.getheader("connection")) == (401, None)
+            answer.read()
 
 
 def test_too_many_files_at_once(world: World, tmp_path: Path) -> None:
