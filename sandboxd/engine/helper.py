@@ -152,7 +152,7 @@ class HelperLink:
         self._work: socket.socket | None = None
         self._backlog: deque[_Message] = deque()
         self._backlog_grew = trio.Event()
-        self._unread: deque[tuple[wire.HelperResult, int]] = deque()
+        self._unread: list[tuple[wire.HelperResult, int]] = []
         self._unread_grew = trio.Event()
         self._stats_waiters: list[tuple[trio.Event, list[wire.Stats]]] = []
         self._buffer = bytearray(wire.MAX_MESSAGE)
@@ -319,7 +319,7 @@ class HelperLink:
             self._ended(payload.from_message(helper, message))
 
     def _take_memory(self, helper: wire.HelperResult, fd: int) -> None:
-        if helper.stdout_len + helper.stderr_len > payload.LARGE_BYTES:
+        if _printed((helper, fd)) > payload.LARGE_BYTES:
             self._events.stage_ending(helper.job_id)
             self._unread.append((helper, fd))
             self._unread_grew.set()
@@ -330,12 +330,15 @@ class HelperLink:
 
     async def _read_large(self) -> None:
         """One after the other, as each may be a large part of the memory there is: that of the next
-        comes when others have had their turn. In a thread, as it takes its time."""
+        comes when others have had their turn. In a thread, as it takes its time; the smallest
+        first, so that nobody waits for all that somebody else has printed."""
         while True:
             await self._unread_grew.wait()
             self._unread_grew = trio.Event()
             while self._unread:
-                helper, fd = self._unread.popleft()
+                smallest = min(self._unread, key=_printed)
+                self._unread.remove(smallest)
+                helper, fd = smallest
                 try:
                     self._ended(await _in_thread(partial(payload.from_memory, helper, fd)))
                 finally:
@@ -441,6 +444,11 @@ class HelperLink:
         with trio.move_on_after(timeout_s):
             await event.wait()
         return answer[0] if answer else None
+
+
+def _printed(result: tuple[wire.HelperResult, int]) -> int:
+    helper, _ = result
+    return helper.stdout_len + helper.stderr_len
 
 
 async def _in_thread(call: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from engine_peer import DEADLINE_S, Peer, helper_result, spec, stage
+from engine_peer import DEADLINE_S, PATIENT_NS, Peer, helper_result, spec, stage
 
 from sandboxd.config import Config, Mount
 from sandboxd.engine import payload, wire
@@ -215,6 +215,22 @@ async def test_large_outputs_are_read_one_after_the_other(
     for job in jobs:
         await job.result()
     assert reading == [0, 1]
+
+
+@pytest.mark.parametrize("config", [Config(jobs=2, helper_timeout_ns=PATIENT_NS)])
+async def test_the_smallest_large_output_is_read_next(
+    engine: Engine, peer: Peer, slow_reading: threading.Event
+) -> None:
+    jobs = [Submitted(engine, spec("x")) for _ in range(4)]
+    order: list[int] = []
+    for mib, job in zip((1, 4, 3, 2), jobs, strict=True):
+        job.job.done = lambda outcome, job=job, mib=mib: (order.append(mib), job._done(outcome))
+        _send_memory(peer, (await peer.receive()).fields["job_id"], bytes(mib << 20), b"")
+        await trio.testing.wait_all_tasks_blocked()
+    slow_reading.set()
+    for job in jobs:
+        await job.result()
+    assert order == [1, 2, 3, 4]
 
 
 @pytest.mark.usefixtures("open_descriptors")
