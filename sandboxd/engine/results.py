@@ -215,6 +215,13 @@ def over_output(result: Result, limits: JobLimits) -> Result:
     )
 
 
+def not_kept(result: Result, message: str) -> Result:
+    """``result`` of a program that ended well, but of which something is lost."""
+    return msgspec.structs.replace(
+        result, status=status.INTERNAL_ERROR, exit_code=None, message=message
+    )
+
+
 def cancelled(why: str = "the job was cancelled before it started") -> Result:
     """The result of a job that never ran."""
     return Result(status.CANCELLED, message=why)

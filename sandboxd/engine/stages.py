@@ -30,6 +30,9 @@ _log = logging.getLogger("sandboxd.jobs")
 
 # Output larger than this is parsed in a thread, so that others do not wait for it.
 _LARGE_BYTES: Final = 1024 * 1024
+_NOT_COLLECTED: Final = (
+    "the program has ended, but the sandbox died before its files were collected; run it again"
+)
 
 
 class StagedJob:
@@ -256,22 +259,31 @@ class StagedJob:
     async def _with_files(self, result: Result) -> Result:
         """``result`` with the files of the last stage that ran, where they were asked for.
 
-        After an out-of-memory kill there are none: the slot went with it.
+        After an out-of-memory kill there are none: the slot went with it. Of a program that ended
+        well they are part of what it made, and without them it has to be run again.
         """
         spec = self._job.spec
         if not spec.collect:
             return result
         collected = collect.Collected({}, truncated=True)
         if self._held and not self._job.cancel_reason:
-            try:
-                collected = await self._collect()
-            except OSError as exc:
-                _log.error("output files were not collected %s", fields(why=exc.strerror))
+            found = await self._found()
+            if found is None and result.status == status.OK and not self._job.cancel_reason:
+                result = results.not_kept(result, _NOT_COLLECTED)
+            collected = found or collected
         return msgspec.structs.replace(
             result, files=collected.files, files_truncated=collected.truncated
         )
 
-    async def _collect(self) -> collect.Collected:
+    async def _found(self) -> collect.Collected | None:
+        """None when there was no looking for them."""
+        try:
+            return await self._collect()
+        except OSError as exc:
+            _log.error("output files were not collected %s", fields(why=exc.strerror))
+            return None
+
+    async def _collect(self) -> collect.Collected | None:
         spec = self._job.spec
         most = self._engine.collect_bytes(spec)
         limits = collect.limits(self._job.limits, most)
@@ -280,7 +292,9 @@ class StagedJob:
         try:
             stdio = Stdio(stdout=memory.duplicate())
             end = await self._call(stage, limits, (), wire.JOB_COLLECT, stdio)
-            if end is None or end.helper.reason != wire.REASON_EXITED:
+            if end is None or end.helper.reason in wire.MAY_NOT_HAVE_STARTED:
+                return None
+            if end.helper.reason != wire.REASON_EXITED:
                 return collect.Collected({}, truncated=True)
             if memory.size() <= _LARGE_BYTES:
                 return collect.parse(memory.read(most + collect.OVERHEAD_BYTES), most)

@@ -58,12 +58,14 @@ async def test_a_killed_compile_holds_nothing(client: Client, peer: Peer) -> Non
     assert peer.nothing_sent()
 
 
-async def collecting(client: Client, peer: Peer, **fields: object) -> tuple[int, int, Message]:
+async def collecting(
+    client: Client, peer: Peer, *, code: int = 2, **fields: object
+) -> tuple[int, int, Message]:
     """A job that has run and whose files are being collected: msgid, id, message."""
     msgid = client.send("job.run", {"argv": ["x"], "collect": ["*.txt", "d/**"]} | fields)
     first, message = await stage(peer)
     assert message.fields["flags"] & wire.JOB_HOLD
-    peer.result(first, b"out", exit_code=2, flags=wire.RESULT_HELD)
+    peer.result(first, b"out", exit_code=code, flags=wire.RESULT_HELD)
     job_id, message = await stage(peer)
     assert message.fields["after"] == first
     assert message.fields["flags"] & wire.JOB_COLLECT
@@ -211,7 +213,22 @@ async def test_a_collector_that_could_not_be_sent(
     peer.result(first, b"out", flags=wire.RESULT_HELD)
     await released(peer, first)
     result = await client.answer(msgid)
-    assert (result["status"], result["stdout"]) == ("ok", b"out")
+    assert (result["status"], result["stdout"]) == ("internal_error", b"out")
+    assert (result["files"], result["files_truncated"]) == ({}, True)
+
+
+@pytest.mark.parametrize("how", ["worker", "sandbox"])
+async def test_files_that_are_lost_are_not_left_out(client: Client, peer: Peer, how: str) -> None:
+    """Something died between the program and its files: it is not as if it had left none."""
+    msgid, job_id, message = await collecting(client, peer, code=0)
+    os.close(message.fds[0])
+    if how == "worker":
+        peer.die()
+    else:
+        peer.result(job_id, reason=wire.REASON_HELPER)
+    result = await client.answer(msgid)
+    assert (result["status"], result["exit_code"]) == ("internal_error", None)
+    assert "run it again" in result["message"]
     assert (result["files"], result["files_truncated"]) == ({}, True)
 
 
