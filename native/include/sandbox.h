@@ -201,7 +201,7 @@ struct sbx_result {
     uint64_t memory_peak_bytes; /* as the counter says */
     uint64_t stdout_len;
     uint64_t stderr_len;
-    uint64_t stride;
+    uint64_t stride;   /* with SBX_RESULT_MEMFD */
     int32_t exit_code; /* when reason is EXITED */
     int32_t signal;    /* when reason is SIGNALED */
     uint32_t step;     /* enum sbx_step, when reason is SETUP, or is known with HELPER */

@@ -452,7 +452,8 @@ def _printed(result: tuple[wire.HelperResult, int]) -> int:
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
-    """On the loop, where there is no thread to be had."""
+    """However many of trio's threads wait for something else. On the loop, where there is none to
+    be had."""
     try:
         return await trio.to_thread.run_sync(call, limiter=trio.CapacityLimiter(1))
     except RuntimeError:

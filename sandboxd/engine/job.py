@@ -88,6 +88,7 @@ class Job:
     __slots__ = (
         "_engine",
         "cancel_reason",
+        "collecting",
         "compile_limits",
         "done",
         "flags",
@@ -136,6 +137,7 @@ class Job:
         self.killed_id = 0  # The last that the helper was told to kill.
         self.started_ns = 0
         self.cancel_reason = ""
+        self.collecting = False  # What runs is no program of it.
         self.stopped = False  # No further program of it is to run; see `Engine.stop`.
         self.patient = False  # Waits for a helper that does not come back, too.
 

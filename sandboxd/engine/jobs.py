@@ -127,7 +127,7 @@ class Engine:
         """End the program of a started job that runs now, and start no other. What it has left is
         collected all the same."""
         job.stopped = True
-        if job.stage_id:
+        if job.stage_id and not job.collecting:
             self.kill(job, wire.REASON_CANCELLED)
 
     def abandon(self, job: Job) -> None:

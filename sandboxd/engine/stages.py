@@ -291,6 +291,7 @@ class StagedJob:
         memory = open_memfd("sandboxd-collect")
         try:
             stdio = Stdio(stdout=memory.duplicate())
+            self._job.collecting = True
             end = await self._call(stage, limits, (), wire.JOB_COLLECT, stdio)
             if end is None or end.helper.reason in wire.MAY_NOT_HAVE_STARTED:
                 return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon import job, private_daemon
 from table import Row, Section
-from tools import load
+from tools import BenchError, load
 
 if TYPE_CHECKING:
     from daemon import Daemon
@@ -70,13 +70,17 @@ class _Other:
         self._thread.start()
 
     def _run(self, request: dict[str, Any]) -> None:
-        while not self._over:
-            result = self._rpc.call("job.run", request)
-            if result["status"] != "ok":
-                self._problems.append(str(result["status"]))
+        while not self._over and not self._problems:
+            try:
+                status = self._rpc.call("job.run", request)["status"]
+            except (BenchError, OSError) as exc:
+                status = str(exc)
+            if status != "ok":
+                self._problems.append(status)
 
     def end(self) -> None:
         self._over = True
         self._thread.join()
         self._rpc.close()
-        assert not self._problems, self._problems
+        if self._problems:
+            raise BenchError(f"a large message: {self._problems[0]}")

@@ -217,6 +217,20 @@ async def test_a_collector_that_could_not_be_sent(
     assert (result["files"], result["files_truncated"]) == ({}, True)
 
 
+async def test_files_are_collected_though_the_job_is_stopped_meanwhile(
+    client: Client, peer: Peer, connection: Connection, engine: Engine
+) -> None:
+    msgid, job_id, message = await collecting(client, peer, code=0)
+    (job,) = connection.jobs.live
+    engine.stop(job)
+    assert peer.nothing_sent()
+    os.write(message.fds[0], entry(b"a", b"x") + END)
+    os.close(message.fds[0])
+    peer.result(job_id)
+    result = await client.answer(msgid)
+    assert (result["status"], result["files"]) == ("ok", {"a": b"x"})
+
+
 @pytest.mark.parametrize("how", ["worker", "sandbox"])
 async def test_files_that_are_lost_are_not_left_out(client: Client, peer: Peer, how: str) -> None:
     """Something died between the program and its files: it is not as if it had left none."""
