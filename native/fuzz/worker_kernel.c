@@ -296,8 +296,9 @@ bool cgroup_has(const struct cgroup *cgroup, pid_t pid) {
 bool cgroup_recycles(const struct config *config) { return config->uid_base & 1; }
 uint64_t cgroup_cpu_ns(const struct cgroup *cgroup) { return cgroup->oom < 0 ? 0 : world.cpu_ns; }
 
-void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret) {
-    (void)cgroup;
+void cgroup_usage(const struct cgroup *cgroup, const struct base *base, uint64_t memory_limit,
+                  struct usage *ret) {
+    (void)cgroup, (void)memory_limit;
     *ret = (struct usage){.cpu_ns = less(world.cpu_ns, base->cpu_ns), .memory = base->memory};
 }
 

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-    SBX_ABI = 7,
+    SBX_ABI = 8,
     /* Largest blob that rides in the message itself; a larger one comes as a memfd. */
     SBX_INLINE_BLOB = 65536,
     /* Largest output (stdout + stderr + segments) in the result message; else a memfd. */
@@ -153,17 +153,18 @@ struct sbx_limits {
 
 struct sbx_job {
     uint32_t type;
-    uint32_t flags;     /* enum sbx_job_flag */
-    uint64_t job_id;    /* chosen by sandboxd, never 0, never used twice */
-    uint64_t after;     /* 0, or the job_id whose held slot this job continues in */
-    uint32_t tenant;    /* a recycled slot never passes from one tenant to another, */
-    uint32_t partition; /* nor within a tenant from one partition to another */
-    uint32_t mode;      /* enum sbx_mode */
-    uint32_t mounts;    /* bit n: extra directory n of the helper's configuration */
-    uint32_t fd_mask;   /* enum sbx_fd */
-    uint32_t blob_len;  /* bytes of blob after this struct; 0 when it comes as a memfd */
-    uint32_t root;      /* 0: the host's directories; else of SBX_MSG_ROOT */
-    uint32_t umask;     /* the program's file mode creation mask */
+    uint32_t flags;       /* enum sbx_job_flag */
+    uint64_t job_id;      /* chosen by sandboxd, never 0, never used twice */
+    uint64_t after;       /* 0, or the job_id whose held slot this job continues in */
+    uint32_t tenant;      /* a recycled slot never passes from one tenant to another, */
+    uint32_t partition;   /* nor within a tenant from one partition to another */
+    uint32_t mode;        /* enum sbx_mode */
+    uint32_t mounts;      /* bit n: extra directory n of the helper's configuration */
+    uint32_t fd_mask;     /* enum sbx_fd */
+    uint32_t blob_len;    /* bytes of blob after this struct; 0 when it comes as a memfd */
+    uint32_t root;        /* 0: the host's directories; else of SBX_MSG_ROOT */
+    uint32_t umask;       /* the program's file mode creation mask */
+    uint64_t next_memory; /* with HOLD: memory_bytes of the job that continues; 0: not known */
     struct sbx_limits limits;
 };
 
@@ -197,7 +198,7 @@ struct sbx_result {
     uint64_t job_id;
     uint64_t cpu_time_ns;       /* of the whole tree, from exec */
     uint64_t wall_time_ns;      /* from exec to the end of the main process, or to the kill */
-    uint64_t memory_bytes;      /* peak without the page cache left at the end */
+    uint64_t memory_bytes;      /* peak without the page cache that the job left */
     uint64_t memory_peak_bytes; /* as the counter says */
     uint64_t stdout_len;
     uint64_t stderr_len;

@@ -135,7 +135,8 @@ enum slot_msg_type {
 struct usage {
     uint64_t cpu_ns;
     uint64_t memory_peak;
-    uint64_t memory; /* the peak less the page cache that is left */
+    uint64_t memory;      /* the peak less the page cache that the job left */
+    uint64_t memory_most; /* the peak, if what has gone since base had gone before it was reached */
     uint64_t process_limit_hits;
 };
 
@@ -159,6 +160,7 @@ struct base {
     uint64_t files;      /* of it, the files of a held slot's earlier stage */
     uint64_t own_memory; /* the same when it was new: what init and the slot itself need */
     uint64_t warm;       /* of it, the waiting interpreter's */
+    uint64_t cache;      /* of memory, the page cache of an earlier stage; 0 where it is little */
     uint64_t peak;       /* an earlier stage's, where the kernel cannot forget it; or 0 */
 };
 
@@ -174,10 +176,12 @@ struct slot_shared {
     uint64_t setup_cpu_ns; /* its own CPU time up to that point */
     struct fault fault;    /* set when it gave up */
     /* written by the worker before it sends a job */
-    uint32_t keep;       /* do not reset: a further stage will use the work directory */
-    uint32_t single_use; /* do not reset: the slot ends with this job */
-    uint32_t guest;      /* the next prepared process is the guest's */
-    uint64_t stop;       /* with SIGTERM to init: the slot's how-manieth job is to be killed */
+    uint32_t keep;        /* do not reset: a further stage will use the work directory */
+    uint32_t single_use;  /* do not reset: the slot ends with this job */
+    uint32_t guest;       /* the next prepared process is the guest's */
+    uint64_t memory;      /* what the cgroup is limited to */
+    uint64_t next_memory; /* with keep: the further stage's limit; 0: not known */
+    uint64_t stop;        /* with SIGTERM to init: the slot's how-manieth job is to be killed */
 };
 
 struct cgroup;
@@ -369,18 +373,21 @@ bool cgroup_recycles(const struct config *config);
 
 /* Counters; init has them too, and nothing else of the cgroup. */
 int cgroup_keep_counters(struct cgroup *cgroup, int first_fd);
-/* Drops page cache that earlier jobs left. The peak starts here: the slot is clean and nothing of
- * a job has run. */
-int cgroup_begin(const struct cgroup *cgroup, struct base *base);
+/* The peak starts here: the slot is clean and nothing of a job has run. Drops page cache that was
+ * there before and takes more than half of next_memory, the limit of a held slot's next job. */
+int cgroup_begin(const struct cgroup *cgroup, struct base *base, uint64_t next_memory);
 uint64_t cgroup_cpu_ns(const struct cgroup *cgroup);
 /* What is in use, without the page cache, which the kernel takes back when a job needs memory. */
 uint64_t cgroup_memory(const struct cgroup *cgroup);
-/* Whether files in memory are charged to it, though the slot's own are gone: what a job wrote to
- * a descriptor of sandboxd's, who has not closed it yet. It would be the next job's, or hide as
- * much of what that uses. */
+/* Whether no more is charged to it than when it was new, but for what a counter can be wrong by.
+ * More would be the next job's, or hide as much of what that uses. */
+bool cgroup_is_as_new(const struct cgroup *cgroup, const struct base *base);
+/* Whether files are among it, though the slot's own are gone: page cache of what the job read first
+ * of all, or what it wrote to a descriptor of sandboxd's, who has not closed it yet. */
 bool cgroup_has_files(const struct cgroup *cgroup, const struct base *base);
-/* What the group used since base. */
-void cgroup_usage(const struct cgroup *cgroup, const struct base *base, struct usage *ret);
+/* What the group used since base, under a limit of so many bytes. */
+void cgroup_usage(const struct cgroup *cgroup, const struct base *base, uint64_t memory_limit,
+                  struct usage *ret);
 
 /* ---- output.c: what a job printed ---- */
 

@@ -16,7 +16,7 @@ static struct slot_msg killed(const struct slot *slot) {
                            .end_ns = slot->killed_ns,
                            .signal = SIGKILL,
                            .fault = shared->fault};
-    cgroup_usage(&slot->cgroup, &shared->base, &end.usage);
+    cgroup_usage(&slot->cgroup, &shared->base, shared->memory, &end.usage);
     end.usage.cpu_ns =
         less(end.usage.cpu_ns, shared->setup_cpu_ns + shared->init_cpu_ns + shared->warm_cpu_ns);
     return end;

@@ -86,6 +86,7 @@ static int apply(struct slot *slot, const struct sbx_job *job, struct fault *fau
     uint64_t memory = more(more(job->limits.memory_bytes, files), warm);
     if (cgroup_set_limits(&slot->cgroup, memory, job->limits.processes + slot->warm) < 0)
         return fail(fault, SBX_STEP_LIMITS);
+    slot->shared->memory = memory;
     if (set_disk(slot, &job->limits) < 0)
         return fail(fault, SBX_STEP_TMPFS);
     if (set_loopback(slot, job->flags & SBX_JOB_LOOPBACK) < 0)
@@ -117,6 +118,7 @@ void slot_start(struct worker *worker, struct slot *slot, struct waiting *waitin
     slot->reason = 0;
     slot->shared->keep = !!(job->flags & SBX_JOB_HOLD);
     slot->shared->guest = slot->shared->keep && job->flags & SBX_JOB_NEXT_GUEST;
+    slot->shared->next_memory = slot->shared->keep ? job->next_memory : 0;
     output_begin(&slot->output, job->limits.output_bytes, job->flags & SBX_JOB_ORDER);
     uint64_t now = clock_ns(CLOCK_MONOTONIC);
     bool ready = apply(slot, job, &fault) == 0;

@@ -257,7 +257,8 @@ class Engine:
                 self._kept[job_id] = stdio
         place = (job.tenant, spec.partition, job.mode, job.mounts)
         values = (flags, job_id, after, *place, mask, len(blob), root, stage.umask)
-        header = wire.JOB.pack(wire.MSG_JOB, *values, *astuple(limits), 0)
+        following = job.limits.memory_bytes  # Only looked at where the slot is held.
+        header = wire.JOB.pack(wire.MSG_JOB, *values, following, *astuple(limits), 0)
         job.stage_id = job_id
         self._active[job_id] = on_end
         try:

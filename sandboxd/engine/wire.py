@@ -119,6 +119,7 @@ _JOB: Final = (
     ("blob_len", "I"),
     ("root", "I"),
     ("umask", "I"),
+    ("next_memory", "Q"),
 )
 
 

@@ -219,6 +219,29 @@ def test_memory_of_the_next_job_is_its_own(client: Client) -> None:
         assert 4 * MIB <= again < alone + 768 * KIB
 
 
+@pytest.mark.parametrize("kind", ["timers", "signals", "mappings", "watches"])
+def test_what_the_kernel_frees_late_is_nobody_s(client: Client, kind: str) -> None:
+    """M5, X7: nor does what the first job had of the kernel hide what the next one uses."""
+    for _ in range(3):
+        run(
+            client,
+            "fill_kernel",
+            kind,
+            limits={"memory_bytes": 16 * MIB, "open_files": 64} | PATIENT,
+        )
+        assert 4 * MIB <= _touched(client) < 6 * MIB
+
+
+def test_what_a_compiler_s_processes_were_hides_nothing(client: Client) -> None:
+    """M5: nor does what the kernel frees late of an earlier stage hide what a later one uses."""
+    forks = {"argv": ["sh", "-c", "for i in $(seq 300); do /bin/true; done"]}
+    for _ in range(6):
+        result = run(client, "touch_memory", str(4 * MIB), compile=forks, limits=PATIENT)
+        assert result.compile.status == "ok", result
+        assert result.run is not None
+        assert 4 * MIB - 256 * KIB <= result.run.memory_bytes < 6 * MIB
+
+
 def _killed_for_memory(slot: Path) -> bool:
     """Whether the kernel has, in this slot's cgroup. Those above count for all below."""
     if not slot.name.startswith("slot-"):

@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
 _JOB_FIELDS = (
     "kind", "flags", "job_id", "after", "tenant", "partition", "mode", "mounts", "fd_mask",
-    "blob_len", "root", "umask", *wire.LIMIT_NAMES, "reserved_limit",
+    "blob_len", "root", "umask", "next_memory", *wire.LIMIT_NAMES, "reserved_limit",
 )  # fmt: skip
 
 

@@ -13,15 +13,15 @@ from sandboxd.protocol.limits import JobLimits
 
 
 def test_every_field_of_a_job_lands_where_c_reads_it() -> None:
-    values = tuple(range(1, 24))
+    values = tuple(range(1, 25))
     raw = wire.ffi.new("struct sbx_job *")
     wire.ffi.memmove(raw, wire.JOB.pack(*values), wire.JOB.size)
     names = (
         "type", "flags", "job_id", "after", "tenant", "partition", "mode", "mounts", "fd_mask",
-        "blob_len", "root",
+        "blob_len", "root", "umask", "next_memory",
     )  # fmt: skip
-    assert tuple(getattr(raw, name) for name in names) == values[:11]
-    assert tuple(getattr(raw.limits, name) for name in wire.LIMIT_NAMES) == values[12:22]
+    assert tuple(getattr(raw, name) for name in names) == values[:13]
+    assert tuple(getattr(raw.limits, name) for name in wire.LIMIT_NAMES) == values[13:23]
 
 
 def test_a_result_as_c_writes_it() -> None:
