@@ -265,7 +265,8 @@ void cgroup_init(struct cgroup *cgroup) {
     cgroup->version = 1;
 }
 
-int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index) {
+int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index, unsigned cpus) {
+    (void)cpus;
     (void)config, (void)index;
     if (world_fails()) {
         errno = ENOSPC;

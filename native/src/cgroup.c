@@ -24,9 +24,10 @@
 #include "internal.h"
 
 enum {
-    /* Memory counters are charged in batches of 64 pages on each CPU (MEMCG_CHARGE_BATCH); below
-     * this much a difference says nothing about page cache. */
-    NOISE_BYTES = 1 << 20,
+    /* Memory counters are charged in batches of 64 pages on each CPU (MEMCG_CHARGE_BATCH); what a
+     * process left of its batch stays charged until that CPU works for others. */
+    BATCH_BYTES = 64 * 4096,
+    NOISE_BYTES = 1 << 20, /* a smaller difference says nothing about page cache */
     STALE_BYTES = 1 << 20, /* more than a slot has when it is new, before it is not used again */
 };
 
@@ -140,8 +141,9 @@ static bool all_open(const struct cgroup *cgroup) {
            cgroup->pids_events >= 0 && cgroup->cpu >= 0 && cgroup->oom >= 0;
 }
 
-int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index) {
+int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index, unsigned cpus) {
     cgroup_init(cgroup);
+    cgroup->batches = (uint64_t)cpus * BATCH_BYTES;
     cgroup->version = config->cgroup_version;
     for (int i = 0; i < CG_KINDS && config->cgroup[i]; i++)
         if ((cgroup->dir[i] = make_directory(config->cgroup[i], index)) < 0)
@@ -303,7 +305,8 @@ uint64_t cgroup_memory(const struct cgroup *cgroup) {
 }
 
 bool cgroup_is_as_new(const struct cgroup *cgroup, const struct base *base) {
-    return less(get_number(cgroup->memory_usage), base->own_memory) < STALE_BYTES;
+    uint64_t most = base->own_memory + cgroup->batches + STALE_BYTES;
+    return get_number(cgroup->memory_usage) < most;
 }
 
 bool cgroup_has_files(const struct cgroup *cgroup, const struct base *base) {

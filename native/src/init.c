@@ -23,7 +23,7 @@
 enum {
     STACK_BYTES = 512 << 10, /* collect.c walks 64 levels deep */
     GUARD_BYTES = 64 << 10,
-    LONGEST_WAIT_MS = 32, /* for what the kernel frees late; twice that in all */
+    LONGEST_WAIT_MS = 16, /* for what the kernel frees late; twice that in all */
 };
 
 struct init {

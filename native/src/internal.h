@@ -353,13 +353,14 @@ struct cgroup {
     int oom; /* v1: eventfd; v2: memory.events, both in the worker's epoll */
     int pids_limit, pids_events;
     int cpu;
+    uint64_t batches; /* of memory that all CPUs together may have charged to it in advance */
     /* what the files hold now, so that equal limits cost no system call */
     uint64_t set_memory;
     uint32_t set_processes;
 };
 
 void cgroup_init(struct cgroup *cgroup);
-int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index);
+int cgroup_make(struct cgroup *cgroup, const struct config *config, unsigned index, unsigned cpus);
 void cgroup_close(struct cgroup *cgroup);
 /* Takes some 0.1 ms for each hierarchy, and at times some milliseconds. */
 void cgroup_remove(const struct config *config, unsigned index);

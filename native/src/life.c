@@ -181,7 +181,7 @@ void slot_build(struct worker *worker, struct slot *slot) {
     slot->disk_bytes = worker->config->disk_bytes;
     slot->disk_inodes = worker->config->disk_inodes;
     cgroup_remove(worker->config, slot->index);
-    if (cgroup_make(&slot->cgroup, worker->config, slot->index) < 0) {
+    if (cgroup_make(&slot->cgroup, worker->config, slot->index, worker->cpus) < 0) {
         fault.error = errno;
         worker->stopping = fault.error == ENOENT && keeper_lost_parent(worker->config);
     } else if (make_socket(ends) < 0) {

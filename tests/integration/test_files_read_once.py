@@ -97,7 +97,8 @@ def test_what_a_compiler_read_hides_no_memory(client: Client, big: Path) -> None
         assert result.compile.memory_peak_bytes > _BYTES / 2
         assert result.run is not None
         assert result.run.status == "ok", result.run
-        assert touched <= result.run.memory_bytes < touched + 2 * MIB
+        # The counters move in batches of 256 KiB.
+        assert touched - MIB / 4 <= result.run.memory_bytes < touched + 2 * MIB
 
 
 def test_what_a_compiler_read_gives_no_memory(client: Client, big: Path) -> None:
