@@ -265,12 +265,12 @@ static uint64_t earlier_cache(const struct cgroup *cgroup, const struct base *ba
  * that back before each job would have the next one read its compiler from the disk again, and so
  * for ever: 78 ms instead of 46 for a small program in C. So a stage keeps what the one before it
  * has read where that leaves it room, and a slot that has read files is given up after its job
- * (cgroup_is_as_new): the kernel keeps them then, and nobody's limit counts them.
+ * (cgroup_leftover): the kernel keeps them then, and nobody's limit counts them.
  */
 int cgroup_begin(const struct cgroup *cgroup, struct base *base, uint64_t next_memory) {
     base->memory = get_number(cgroup->memory_usage);
     base->cache = earlier_cache(cgroup, base);
-    if (base->cache > STALE_BYTES && base->memory > next_memory / 2) {
+    if (less(base->cache, base->own_memory) >= STALE_BYTES && base->memory > next_memory / 2) {
         base->memory = drop_page_cache(cgroup, base->cache);
         base->cache = earlier_cache(cgroup, base);
     }
@@ -304,17 +304,21 @@ uint64_t cgroup_memory(const struct cgroup *cgroup) {
     return less(get_number(cgroup->memory_usage), cache);
 }
 
-bool cgroup_is_as_new(const struct cgroup *cgroup, const struct base *base) {
-    uint64_t most = base->own_memory + cgroup->batches + STALE_BYTES;
-    return get_number(cgroup->memory_usage) < most;
-}
-
-bool cgroup_has_files(const struct cgroup *cgroup, const struct base *base) {
+static bool has_files(const struct cgroup *cgroup, const struct base *base) {
     char text[8192];
     if (get_text(cgroup->memory_stat, text, sizeof text) < 0)
         return true;
     uint64_t all = find_number(text, cgroup->version == 2 ? "file" : "cache"); /* with shmem */
     return less(all, base->own_memory) >= STALE_BYTES;
+}
+
+enum leftover cgroup_leftover(const struct cgroup *cgroup, const struct base *base) {
+    uint64_t left = less(get_number(cgroup->memory_usage), base->own_memory);
+    if (left < STALE_BYTES)
+        return LEFT_NOTHING;
+    if (has_files(cgroup, base))
+        return LEFT_FILES;
+    return left < STALE_BYTES + cgroup->batches ? LEFT_NOTHING : LEFT_FREED_LATE;
 }
 
 /* A job at its limit was given the place of an earlier stage's page cache, as much as is gone. */

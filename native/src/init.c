@@ -314,8 +314,9 @@ static int run_process(struct init *init, struct slot_msg *end, uint64_t *ret_re
  * when. A new slot would be dearer, an interpreter's most of all. */
 static bool is_as_new(const struct init *init) {
     const struct base *base = &init->shared->base;
-    for (long wait_ms = 1; !cgroup_is_as_new(&init->cgroup, base); wait_ms *= 2) {
-        if (wait_ms > LONGEST_WAIT_MS || cgroup_has_files(&init->cgroup, base))
+    enum leftover left;
+    for (long wait_ms = 1; (left = cgroup_leftover(&init->cgroup, base)); wait_ms *= 2) {
+        if (wait_ms > LONGEST_WAIT_MS || left == LEFT_FILES)
             return false;
         (void)nanosleep(&(struct timespec){.tv_nsec = wait_ms * 1000000}, NULL);
     }

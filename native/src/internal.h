@@ -380,12 +380,15 @@ int cgroup_begin(const struct cgroup *cgroup, struct base *base, uint64_t next_m
 uint64_t cgroup_cpu_ns(const struct cgroup *cgroup);
 /* What is in use, without the page cache, which the kernel takes back when a job needs memory. */
 uint64_t cgroup_memory(const struct cgroup *cgroup);
-/* Whether no more is charged to it than when it was new, but for what a counter can be wrong by.
- * More would be the next job's, or hide as much of what that uses. */
-bool cgroup_is_as_new(const struct cgroup *cgroup, const struct base *base);
-/* Whether files are among it, though the slot's own are gone: page cache of what the job read first
- * of all, or what it wrote to a descriptor of sandboxd's, who has not closed it yet. */
-bool cgroup_has_files(const struct cgroup *cgroup, const struct base *base);
+/* What is charged to a slot after its reset that was not when it was new: it would be the next
+ * job's, or hide as much of what that uses. */
+enum leftover {
+    LEFT_NOTHING, /* but for what a counter can be wrong by */
+    LEFT_FILES,   /* page cache of what the job read first of all, or what it wrote to a descriptor
+                     of sandboxd's, who has not closed it yet */
+    LEFT_FREED_LATE, /* what the kernel frees some milliseconds later */
+};
+enum leftover cgroup_leftover(const struct cgroup *cgroup, const struct base *base);
 /* What the group used since base, under a limit of so many bytes. */
 void cgroup_usage(const struct cgroup *cgroup, const struct base *base, uint64_t memory_limit,
                   struct usage *ret);

@@ -160,16 +160,18 @@ static void what_a_job_leaves_in_a_slot(void) {
     struct base base = {0};
     counters(&cgroup, 1);
     REQUIRE(cgroup_begin(&cgroup, &base, 0) == 0);
-    CHECK(cgroup_is_as_new(&cgroup, &base));
+    CHECK_EQ(cgroup_leftover(&cgroup, &base), LEFT_NOTHING);
     set_mib(cgroup.memory_usage, 3);
-    CHECK(!cgroup_is_as_new(&cgroup, &base));
-    cgroup.batches = 2 * MIB;
-    CHECK(cgroup_is_as_new(&cgroup, &base));  /* a large machine's counters are that inexact */
-    CHECK(!cgroup_has_files(&cgroup, &base)); /* but what the kernel will free */
+    CHECK_EQ(cgroup_leftover(&cgroup, &base), LEFT_FREED_LATE);
     set_cache(&cgroup, 2, 0);
-    CHECK(cgroup_has_files(&cgroup, &base));
+    CHECK_EQ(cgroup_leftover(&cgroup, &base), LEFT_FILES);
     set_cache(&cgroup, 2, 2); /* shmem is of it */
-    CHECK(cgroup_has_files(&cgroup, &base));
+    CHECK_EQ(cgroup_leftover(&cgroup, &base), LEFT_FILES);
+
+    cgroup.batches = 2 * MIB; /* a large machine's counters are that inexact, but know of files */
+    CHECK_EQ(cgroup_leftover(&cgroup, &base), LEFT_FILES);
+    set_cache(&cgroup, 0, 0);
+    CHECK_EQ(cgroup_leftover(&cgroup, &base), LEFT_NOTHING);
     cgroup_close(&cgroup);
 }
 
